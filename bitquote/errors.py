@@ -1,0 +1,45 @@
+"""The one error that a user is meant to read, and the check that raises it."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+
+class InputError(ValueError):
+    """Bad input from a user: a single line that names the field, the value and what would be right.
+
+    The command line prints it without a traceback and exits with a non-zero status.
+    """
+
+
+def require(condition: bool, field: str, value: Any, expected: str) -> None:
+    """Raise `InputError` "<field> is <value>: must be <expected>" unless `condition` holds."""
+    if not condition:
+        shown = repr(value)
+        raise InputError(f"{field} is {shown if len(shown) < 80 else shown[:77] + '...'}: must be {expected}")
+
+
+def require_number(field: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
+    """A finite float in [low, high], or in (low, high] when `above`; booleans and text are refused."""
+    bound = f"a finite number {'above' if above else 'of at least'} {low:g}" if low > -math.inf else "a finite number"
+    if high < math.inf:
+        bound += f" and at most {high:g}"
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    require(number and math.isfinite(value) and (value > low if above else value >= low) and value <= high, field, value, bound)
+    return float(value)
+
+
+def require_integer(field: str, value: Any, low: int, high: int = 2**53) -> int:
+    """An integer in [low, high]; booleans, text and fractions are refused."""
+    integer = isinstance(value, Integral) and not isinstance(value, bool)
+    bound = f"an integer of at least {low}" if high == 2**53 else f"an integer from {low} to {high}"
+    require(integer and low <= value <= high, field, value, bound)
+    return int(value)
+
+
+def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of `choices`."""
+    require(isinstance(value, str) and value in choices, field, value, "one of " + ", ".join(choices))
+    return value
