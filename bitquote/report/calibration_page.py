@@ -1,0 +1,173 @@
+"""One page of pictures that shows a calibrated market's simulation beside the recording it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bitquote.calibration.intensity import Intensity, fit_intensities, taker_orders
+from bitquote.calibration.statistics import NEAR, at_least, depth_profile
+from bitquote.calibration.volatility import fit_volatility, sampled_mid, signature
+from bitquote.market import build
+from bitquote.market.simulation import Tape
+from bitquote.recorded import Recording
+from bitquote.report.figures import save
+
+RECORDED, SIMULATED = "#1f4e79", "#e8710a"
+DISTANCES = 30
+"""Steps on either side of the mid that the pictures show."""
+_FIGURE_LABELS = {
+    "sigma": "sigma (price/sqrt(s))",
+    "bid_rate": "takers reaching a bid (1/s)",
+    "ask_rate": "takers reaching an ask (1/s)",
+    "k": "k (1/price)",
+    "depth": f"depth within {NEAR} steps",
+    "markout": "markout at 1 s (price)",
+    "spread": "mean spread (price)",
+}
+
+
+def calibration_page(
+    recording: Recording,
+    market: Mapping[str, Any],
+    path: Path | None = None,
+    *,
+    seed: int = 1000,
+    tape: Tape | None = None,
+) -> Figure:
+    """Draw the page, and write it to `path` (PNG, or what the suffix names) if there is one.
+
+    Args:
+        recording: What the market was calibrated on.
+        market: The calibrated market's configuration.
+        seed: Of the simulation shown, which lasts as long as the recording.
+        tape: The simulation to show instead of a new one.
+    """
+    step = float(market["venue"]["tick"])
+    if tape is None:
+        tape = build(market).tape(recording.duration, seed, levels=2 * DISTANCES)
+    tapes = {"recorded": recording.tape, "simulated": tape}
+    fits = {name: fit_intensities(shown, step, distances=DISTANCES, resamples=0) for name, shown in tapes.items()}
+    figure = Figure(figsize=(17, 9), layout="constrained")
+    figure.suptitle(f"{market['name']}: {market['source']}", fontsize=10)
+    axes = figure.subplots(2, 4)
+    _draw_mid(axes[0, 0], tapes)
+    _draw_signature(axes[0, 1], tapes)
+    _draw_spread(axes[0, 2], tapes)
+    _draw_depth(axes[0, 3], tapes, step)
+    _draw_intensity(axes[1, 0], "bid", {name: fit.bid for name, fit in fits.items()})
+    _draw_intensity(axes[1, 1], "ask", {name: fit.ask for name, fit in fits.items()})
+    _draw_sizes(axes[1, 2], tapes, step)
+    _draw_table(axes[1, 3], market)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def _colour(name: str) -> str:
+    return RECORDED if name == "recorded" else SIMULATED
+
+
+def _draw_mid(axes: Axes, tapes: Mapping[str, Tape]) -> None:
+    for name, tape in tapes.items():
+        mid = sampled_mid(tape, 0.1)
+        axes.plot(0.1 * np.arange(len(mid)), mid - mid[0], color=_colour(name), linewidth=0.8, label=name)
+    axes.set(title="mid", xlabel="time (s)", ylabel="change since the start (price)")
+    axes.legend()
+
+
+def _draw_signature(axes: Axes, tapes: Mapping[str, Tape]) -> None:
+    intervals = np.geomspace(0.02, 20.0, 13)
+    for name, tape in tapes.items():
+        sigma = fit_volatility(tape)
+        axes.plot(intervals, signature(tape, intervals), "o-", color=_colour(name), markersize=3, label=name)
+        axes.axhspan(sigma.low, sigma.high, color=_colour(name), alpha=0.1)
+    axes.set(title="volatility by interval; bands: sigma, 95 %", xscale="log", xlabel="interval (s)")
+    axes.set(ylabel="price per sqrt(s)", ylim=(0.0, None))
+    axes.legend()
+
+
+def _draw_spread(axes: Axes, tapes: Mapping[str, Tape]) -> None:
+    for name, tape in tapes.items():
+        spread, seconds = (tape.ask - tape.bid)[:-1], np.diff(tape.quote_time)
+        order = np.argsort(spread)
+        share = np.cumsum(seconds[order]) / seconds.sum()
+        axes.step(
+            spread[order],
+            share,
+            where="post",
+            color=_colour(name),
+            label=f"{name}, mean {spread @ seconds / seconds.sum():.3g}",
+        )
+    axes.set(
+        title="spread", xscale="log", xlabel="spread (price)", ylabel="share of time at or below", ylim=(0.0, 1.02)
+    )
+    axes.legend()
+
+
+def _draw_depth(axes: Axes, tapes: Mapping[str, Tape], step: float) -> None:
+    distance = (np.arange(DISTANCES) + 0.5) * step
+    for shift, (name, tape) in zip((-0.2, 0.2), tapes.items(), strict=True):
+        profile = depth_profile(tape, step, DISTANCES)
+        axes.bar(distance + shift * step, profile, 0.4 * step, color=_colour(name), label=name)
+    axes.set(
+        title=f"mean depth per {step:g} of price",
+        xlabel="distance from the mid (price)",
+        ylabel="quantity (base units)",
+    )
+    axes.legend()
+
+
+def _draw_intensity(axes: Axes, side: str, fits: Mapping[str, Intensity]) -> None:
+    for name, fit in fits.items():
+        seen = fit.rate > 0
+        bars = np.stack((fit.rate - fit.low, fit.high - fit.rate))[:, seen]
+        style = {"fmt": "o", "markersize": 3, "linewidth": 0.7, "color": _colour(name)}
+        axes.errorbar(fit.distance[seen], fit.rate[seen], bars, **style)
+        A, k = (f"{e.value:.3g} [{e.low:.2g}, {e.high:.2g}]" for e in (fit.A, fit.k))
+        label = f"{name}: A {A}, k {k}, KS {fit.ks:.2g}"
+        axes.plot(fit.distance, fit.fitted(fit.distance), color=_colour(name), linewidth=1.2, label=label)
+    low = 0.5 * min(fit.rate[fit.rate > 0].min() for fit in fits.values())
+    axes.set(title=f"fill intensity, {side}: counts with 95 % intervals, fit", yscale="log", ylim=(low, None))
+    axes.set(xlabel="distance from the mid (price)", ylabel="taker orders that reach it (1/s)")
+    axes.legend(fontsize=7, loc="upper right")
+
+
+def _draw_sizes(axes: Axes, tapes: Mapping[str, Tape], step: float) -> None:
+    for name, tape in tapes.items():
+        orders = taker_orders(tape)
+        for chosen, line, what in (
+            (at_least(orders, step / 2), "-", f"reaching {step / 2:g}"),
+            (np.ones(len(orders.time), bool), ":", "all"),
+        ):
+            size = np.sort(orders.quantity[chosen])
+            axes.step(size, 1.0 - np.arange(len(size)) / len(size), line, color=_colour(name), label=f"{name}, {what}")
+    axes.set(title="sizes of taker orders", xscale="log", yscale="log")
+    axes.set(xlabel="quantity (base units)", ylabel="share at least as large")
+    axes.legend(fontsize=8)
+
+
+def _draw_table(axes: Axes, market: Mapping[str, Any]) -> None:
+    """The matched figures as numbers, from the market's own record."""
+    axes.axis("off")
+    rows = [
+        [_FIGURE_LABELS[name], f"{pair['recorded']:.3g}", f"{pair['simulated']:.3g}"]
+        for name, pair in market["recording"]["figures"].items()
+    ]
+    table = axes.table(
+        rows,
+        colLabels=["", "recorded", "simulated"],
+        colWidths=[0.56, 0.22, 0.22],
+        loc="center",
+        cellLoc="right",
+        edges="horizontal",
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    table.scale(1.0, 1.6)
+    axes.set_title("figures, simulated over a longer run")
