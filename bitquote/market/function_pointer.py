@@ -1,0 +1,49 @@
+"""Compiled quoters as first-class functions, so that a kernel which calls one is compiled and cached once for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import cfunc, typeof, types
+from numba.core.dispatcher import Dispatcher
+
+from bitquote.errors import InputError, require
+
+
+class FunctionPointer(types.WrapperAddressProtocol):
+    """An njit quoter `(observation, *arguments) -> (half_spread, skew)` as the address of its machine code.
+
+    A dispatcher as an argument would make a kernel miss numba's on-disk cache; a pointer is cached by its signature.
+    """
+
+    def __init__(self, function: Dispatcher, arguments: tuple):
+        self._signature = types.UniTuple(types.float64, 2)(types.float64[::1], *(typeof(a) for a in arguments))
+        self._compiled = cfunc(self._signature, cache=True)(function.py_func)
+
+    def __wrapper_address__(self) -> int:
+        return self._compiled.address
+
+    def signature(self):
+        return self._signature
+
+
+def function_and_arguments(quoter: Any, observation_size: int) -> tuple[Dispatcher, tuple]:
+    """The njit function of a policy or of a user's quoter, and its arguments; InputError for anything else.
+
+    Args:
+        quoter: A policy (`kernel`, `arguments`, `observation_size`), an njit function of an observation, or such a
+            function with a tuple of its further arguments.
+        observation_size: Features of the market's observation.
+    """
+    if hasattr(quoter, "kernel") and hasattr(quoter, "arguments"):
+        size = getattr(quoter, "observation_size", observation_size)
+        require(size == observation_size, "the policy's observation size", size, f"{observation_size} in this market")
+        return quoter.kernel, tuple(quoter.arguments)
+    if isinstance(quoter, Dispatcher):
+        return quoter, ()
+    if isinstance(quoter, tuple) and len(quoter) == 2 and isinstance(quoter[0], Dispatcher):
+        return quoter[0], tuple(quoter[1])
+    raise InputError(
+        f"the quoter is {type(quoter).__name__}: must be a QuoteTable, a policy, an njit function of an "
+        "observation that returns (half_spread, skew), or such a function with a tuple of its arguments"
+    )

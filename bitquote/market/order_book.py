@@ -1,0 +1,188 @@
+"""The order-book market: the face over venue, flow and rollout, and the configuration it is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from bitquote.errors import require, require_integer, require_number
+from bitquote.flow.poisson import PoissonFlow
+from bitquote.market import observation
+from bitquote.market.function_pointer import FunctionPointer, function_and_arguments
+from bitquote.market.rollout import (
+    BookRollout,
+    Exploration,
+    Quoter,
+    allocate_rollout,
+    run_paths,
+)
+from bitquote.market.simulation import Simulation, Tape
+from bitquote.market.tape import record_tape
+from bitquote.market.venue import Venue
+from bitquote.quoting.parameters import GameParameters
+from bitquote.quoting.table import QuoteTable, check
+
+SIMULATION_FIELDS = (
+    "profit", "terminal_inventory", "fills", "turnover", "max_drawdown", "mean_spread", "penalty",
+    "spread", "adverse_selection", "inventory", "fees", "liquidation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OrderBookMarket:
+    """A market with a price-time-priority book, background flow, and one maker.
+
+    Attributes:
+        name: Its name, written into every result.
+        source: Where its numbers come from.
+        units: Unit of all money: price x order size.
+        game: What the closed forms are computed from: A (1/s and side), k (1/price), sigma (price/sqrt s), steps
+            = decisions, max_inventory (orders).
+        tick: Price of one tick.
+        lot: Quantity of one lot, base units.
+        venue: Rules of the market, compiled form.
+        flow: Background flow, compiled form.
+        window: Ticks of the book's dense window.
+        capacity: Live orders that a book holds.
+        recording: Figures of the recording that the market was calibrated from; empty without one.
+        baseline: GLFT-like table that observations carry as `glft_half_spread` and `glft_skew`.
+    """
+
+    name: str
+    source: str
+    units: str
+    game: GameParameters
+    tick: float
+    lot: float
+    venue: Venue
+    flow: PoissonFlow
+    window: int
+    capacity: int
+    recording: dict[str, Any]
+    baseline: QuoteTable
+
+    kind = "order_book"
+    observation_names = observation.NAMES
+
+    @property
+    def observation_size(self) -> int:
+        """Length of an observation."""
+        return observation.SIZE
+
+    @property
+    def observation_ranges(self) -> tuple[float, ...]:
+        """The range of each observation that a policy's input quantiser covers."""
+        features = self.baseline_features()
+        ranges = list(observation.RANGES)
+        ranges[observation.INVENTORY] = ranges[observation.INVENTORY_TIME_LEFT] = float(self.game.max_inventory)
+        ranges[observation.GLFT_HALF_SPREAD] = float(np.abs(features[0]).max())
+        ranges[observation.GLFT_SKEW] = float(np.abs(features[1]).max())
+        return tuple(ranges)
+
+    def with_baseline(self, table: QuoteTable) -> OrderBookMarket:
+        """The same market whose observations carry `table`'s quotes: what a residual policy is added to."""
+        return OrderBookMarket(**{**self.__dict__, "baseline": check(table, self.game)})
+
+    def baseline_features(self) -> np.ndarray:
+        """(half-spread, skew) of the baseline in ticks, (2, decisions, 2Q+1), extended over the one-sided bounds."""
+        bid, ask = (side.copy() for side in self.baseline)
+        if bid.shape[1] >= 5:  # beyond the bound one side has no quote: go on linearly
+            bid[:, -1] = 2.0 * bid[:, -2] - bid[:, -3]
+            ask[:, 0] = 2.0 * ask[:, 1] - ask[:, 2]
+        else:
+            bid[:, -1], ask[:, 0] = bid[:, -2], ask[:, 1]
+        features = np.stack([0.5 * (bid + ask), 0.5 * (bid - ask)]) / self.tick
+        require(bool(np.isfinite(features).all()), "the baseline table", "inf", "finite inside the inventory bound")
+        return features
+
+    def _quoter(self, quoter: Any) -> Quoter:
+        """A table, a policy, an njit function or (njit function, arguments) as the kernel takes it."""
+        if isinstance(quoter, QuoteTable):
+            table = np.stack(check(quoter, self.game)) / self.tick
+            return Quoter(table, _NO_FUNCTION, _NO_ARGUMENTS)
+        function, arguments = function_and_arguments(quoter, self.observation_size)
+        return Quoter(np.zeros((2, 0, 1)), FunctionPointer(function, arguments), arguments)
+
+    def _run(
+        self,
+        quoter: Any,
+        paths: int,
+        seed: int,
+        exploration: Exploration,
+        threads: int | None,
+        record: BookRollout | None,
+        progress: Callable[[int], None] | None,
+    ) -> np.ndarray:
+        paths = require_integer("paths", paths, 1)
+        seed = require_integer("seed", seed, 0, 2**63 - 1)
+        return run_paths(
+            self.venue, self.flow, (self.window, self.capacity), self._quoter(quoter), self.baseline_features(),
+            exploration, paths=paths, seed=seed, threads=threads, record=record, progress=progress,
+        )  # fmt: skip
+
+    def summaries(
+        self,
+        quoter: Any,
+        paths: int,
+        seed: int,
+        threads: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Everything a path is summed up in, a structured array `SUMMARY` (paths,); money in `units`."""
+        return self._run(quoter, paths, seed, Exploration(), threads, None, progress)
+
+    def simulate(
+        self,
+        quoter: Any,
+        paths: int,
+        seed: int,
+        threads: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Simulation:
+        """Episodes of `quoter` on the random numbers of (seed, path), the same for every quoter."""
+        rows = self.summaries(quoter, paths, seed, threads, progress)
+        columns = {name: np.ascontiguousarray(rows[name]) for name in SIMULATION_FIELDS}
+        columns["mean_spread"] *= self.tick
+        return Simulation(**columns)
+
+    def rollout(
+        self,
+        quoter: Any,
+        paths: int,
+        seed: int,
+        *,
+        exploration: tuple[float, float] = (0.0, 0.0),
+        start_inventory: int = 0,
+        dither: bool = False,
+        threads: int | None = None,
+    ) -> BookRollout:
+        """Episodes with everything a learner needs, see `BookRollout`.
+
+        `exploration` is the standard deviation of the noise on (half-spread, skew) in ticks, `start_inventory` the
+        bound in orders of a uniform first inventory, `dither` rounds to ticks at random as it does not in evaluation.
+        """
+        record = allocate_rollout(require_integer("paths", paths, 1), self.venue.decisions)
+        noise = Exploration(float(exploration[0]), float(exploration[1]), int(start_inventory), bool(dither))
+        self._run(quoter, paths, seed, noise, threads, record, None)
+        return record
+
+    def tape(self, seconds: float, seed: int, levels: int = 20, snapshot_interval: float = 1.0) -> Tape:
+        """The market's public history without a maker: what calibration and pictures read."""
+        require_number("seconds", seconds, 0.0, above=True)
+        return record_tape(self, float(seconds), require_integer("seed", seed, 0), levels, snapshot_interval)
+
+
+@njit(cache=True)
+def _no_quoter(observed, weights, scales, shape):
+    """The function of a quoter that is a table: never called, of the signature that all our policies share."""
+    return np.inf, 0.0
+
+
+_NO_ARGUMENTS = (np.zeros(0, np.int8), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+_NO_FUNCTION = FunctionPointer(_no_quoter, _NO_ARGUMENTS)
