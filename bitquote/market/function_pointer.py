@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from numba import cfunc, typeof, types
 from numba.core.dispatcher import Dispatcher
@@ -21,7 +21,7 @@ class FunctionPointer(types.WrapperAddressProtocol):
         self._compiled = cfunc(self._signature, cache=True)(function.py_func)
 
     def __wrapper_address__(self) -> int:
-        return self._compiled.address
+        return cast(int, self._compiled.address)
 
     def signature(self):
         return self._signature

@@ -8,10 +8,12 @@ import numpy as np
 
 from bitquote.quoting.objective import certainty_equivalent, inventory_costs, risk_aversion
 from bitquote.quoting.parameters import GameParameters
-from bitquote.quoting.recursion import fill_probabilities, neighbours, outcome_scores
+from bitquote.quoting.recursion import edges, fill_chances, neighbours, outcome_probabilities, outcome_scores
 from bitquote.quoting.table import QuoteTable, bounded
 
 _TOLERANCE = 1e-13  # of a distance, relative to 1/k
+_LAST_STEP = 1e-8  # of Newton's method: its error is the square
+_ROUNDING = 2e-15  # keeps a certain fill certain: 1e-16 short of it may rule a certainty equivalent
 _MAX_SWEEPS = 100
 
 
@@ -65,9 +67,8 @@ def _continuation(
 
     The certainty equivalent with the fill (inventory moves, or both fill and it stays) less the one without.
     """
-    fill = fill_probabilities(other, parameters)
+    chances = fill_chances(other, parameters)
     edge = np.where(np.isfinite(other), other, 0.0)
-    chances = np.stack([1.0 - fill, fill])
     with_fill = certainty_equivalent(chances, np.stack(np.broadcast_arrays(gain, edge)), gamma)
     without = certainty_equivalent(chances, np.stack(np.broadcast_arrays(0.0, edge + other_gain)), gamma)
     return with_fill - without
@@ -81,7 +82,8 @@ def _best_response(continuation: np.ndarray, parameters: GameParameters, gamma: 
     k, rate_at_mid = parameters.k, math.log(parameters.A * parameters.dt)
     if parameters.fill_convention == "linear":  # -p / p' = 1/k until the fill is certain
         margin = 1.0 / k if gamma == 0.0 else math.log1p(gamma / k) / gamma
-        return np.maximum(margin - continuation, rate_at_mid / k)
+        certain = (rate_at_mid - _ROUNDING * (1.0 + abs(rate_at_mid))) / k
+        return np.maximum(margin - continuation, certain)
     log_rate = _solve_exponential(rate_at_mid + k * continuation, gamma / k)
     return (rate_at_mid - log_rate) / k
 
@@ -98,10 +100,7 @@ def _solve_exponential(target: np.ndarray, aversion: float) -> np.ndarray:
     """
     least = 1.0 if aversion == 0.0 else math.log1p(aversion) / aversion
     steep = np.maximum(target, 1.0)  # (e^y - 1) / y >= e^(y/2) bounds y where the target is large
-    if aversion == 0.0:
-        rate_bound = 2.0 * np.log(steep)
-    else:
-        rate_bound = 2.0 * (aversion * steep - math.log(aversion))
+    rate_bound = 2.0 * np.log(steep) if aversion == 0.0 else 2.0 * (aversion * steep - math.log(aversion))
     high = np.minimum(target - least, np.log(np.maximum(rate_bound, 1.0)))
     low = high - 1.0
     while np.any(outside := _condition(low, aversion)[0] > target):
@@ -113,7 +112,7 @@ def _solve_exponential(target: np.ndarray, aversion: float) -> np.ndarray:
         low = np.where(value <= target, x, low)
         newton = x - (value - target) / slope
         following = np.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
-        if np.all(np.abs(following - x) <= _TOLERANCE * np.maximum(1.0, np.abs(x))):
+        if np.all(np.abs(following - x) <= _LAST_STEP * np.maximum(1.0, np.abs(x))):
             return following
         x = following
     return x
@@ -133,14 +132,10 @@ def _condition(x: np.ndarray, aversion: float) -> tuple[np.ndarray, np.ndarray]:
     return x + margin, 1.0 + share * ratio_slope / aversion
 
 
-def _value(
-    bid: np.ndarray, ask: np.ndarray, rest: np.ndarray, parameters: GameParameters, gamma: float
-) -> np.ndarray:
+def _value(bid: np.ndarray, ask: np.ndarray, rest: np.ndarray, parameters: GameParameters, gamma: float) -> np.ndarray:
     """Score before a decision that quotes (bid, ask), same shape."""
-    p, r = fill_probabilities(bid, parameters), fill_probabilities(ask, parameters)
-    chances = np.stack([(1.0 - p) * (1.0 - r), p * (1.0 - r), (1.0 - p) * r, p * r])
-    edges = (np.where(np.isfinite(side), side, 0.0) for side in (bid, ask))
-    return certainty_equivalent(chances, outcome_scores(*edges, rest), gamma)
+    table = QuoteTable(bid, ask)
+    return certainty_equivalent(outcome_probabilities(table, parameters), outcome_scores(*edges(table), rest), gamma)
 
 
 def _settled(new: np.ndarray, old: np.ndarray, parameters: GameParameters) -> bool:

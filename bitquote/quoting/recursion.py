@@ -21,6 +21,17 @@ def fill_probabilities(distance: np.ndarray, parameters: GameParameters) -> np.n
     return np.minimum(1.0, rate) if parameters.fill_convention == "linear" else -np.expm1(-rate)
 
 
+def fill_chances(distance: np.ndarray, parameters: GameParameters) -> np.ndarray:
+    """Probabilities of (no fill, a fill), float64 (2, ...): the first is not 1 - the second where that is all rounding.
+
+    Under risk aversion even a chance of 1e-20 to be left with a bad inventory can rule a certainty equivalent.
+    """
+    fill = fill_probabilities(distance, parameters)
+    if parameters.fill_convention == "linear":
+        return np.stack([1.0 - fill, fill])
+    return np.stack([np.exp(-_rates(distance, parameters)), fill])
+
+
 def fill_slopes(distance: np.ndarray, parameters: GameParameters) -> np.ndarray:
     """Derivative of `fill_probabilities` with respect to the distance, in 1/price; 0 where the fill is certain."""
     rate = _rates(distance, parameters)
@@ -64,8 +75,8 @@ def _expected_values(chances: np.ndarray, bid: np.ndarray, ask: np.ndarray, cost
 
 def outcome_probabilities(table: QuoteTable, parameters: GameParameters) -> np.ndarray:
     """Probabilities of (no fill, bid only, ask only, both), float64 (4, steps, inventories)."""
-    bid, ask = (fill_probabilities(side, parameters) for side in table)
-    return np.stack([(1.0 - bid) * (1.0 - ask), bid * (1.0 - ask), (1.0 - bid) * ask, bid * ask])
+    (no_bid, bid), (no_ask, ask) = (fill_chances(side, parameters) for side in table)
+    return np.stack([no_bid * no_ask, bid * no_ask, no_bid * ask, bid * ask])
 
 
 def outcome_scores(bid: np.ndarray, ask: np.ndarray, rest: np.ndarray) -> np.ndarray:
@@ -157,9 +168,9 @@ def exact_gradient(
     visits = occupancy(chances * tilts, start_distribution(parameters) if start is None else start)[:-1]
 
     utility = scores if gamma == 0.0 else -np.expm1(-gamma * scores) / gamma
-    bid_fill, ask_fill = (fill_probabilities(side, parameters) for side in table)
-    bid_gain = (1.0 - ask_fill) * (utility[1] - utility[0]) + ask_fill * (utility[3] - utility[2])
-    ask_gain = (1.0 - bid_fill) * (utility[2] - utility[0]) + bid_fill * (utility[3] - utility[1])
+    (no_bid, bid), (no_ask, ask) = (fill_chances(side, parameters) for side in table)
+    bid_gain = no_ask * (utility[1] - utility[0]) + ask * (utility[3] - utility[2])
+    ask_gain = no_bid * (utility[2] - utility[0]) + bid * (utility[3] - utility[1])
     weight = chances * tilts
     bid_gradient = visits * (weight[1] + weight[3] + fill_slopes(table.bid, parameters) * bid_gain)
     ask_gradient = visits * (weight[2] + weight[3] + fill_slopes(table.ask, parameters) * ask_gain)

@@ -36,7 +36,7 @@ def no_quote(parameters: GameParameters) -> QuoteTable:
     return QuoteTable(np.full(parameters.shape, np.inf), np.full(parameters.shape, np.inf))
 
 
-def bounded(bid: np.ndarray, ask: np.ndarray, parameters: GameParameters) -> QuoteTable:
+def bounded(bid: np.ndarray | float, ask: np.ndarray | float, parameters: GameParameters) -> QuoteTable:
     """The table of two distances that broadcast to (steps, inventories), without the quotes that leave the bound.
 
     Raises InputError if a distance is NaN or -inf: the parameters are then beyond the formula's range.

@@ -43,7 +43,7 @@ def test_check_names_the_malformed_side_and_cell():
     for bad in (math.nan, -math.inf):
         bid = good.bid.copy()
         bid[1, 3] = bad
-        with pytest.raises(InputError, match="bid is .* at step 1, inventory 1"):
+        with pytest.raises(InputError, match=r"bid is .* at step 1, inventory 1"):
             check(QuoteTable(bid, good.ask), game)
     with pytest.raises(InputError, match="bid"):
         check(QuoteTable("no", good.ask), game)
