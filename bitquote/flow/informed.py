@@ -16,9 +16,8 @@ from bitquote.book.matching import IMMEDIATE, NO_PRICE, best_price, limit_order
 def informed_trade(book, time, efficient, quantity, owner):
     """Buy below, or sell above, the `efficient` price (ticks) if somebody quotes there; else do nothing."""
     ask = best_price(book, -1)
-    if ask != NO_PRICE and ask < efficient:
-        limit_order(book, time, 1, np.int64(math.floor(efficient)), quantity, 0, owner, IMMEDIATE)
-        return
     bid = best_price(book, 1)
-    if bid != NO_PRICE and bid > efficient:
-        limit_order(book, time, -1, np.int64(math.ceil(efficient)), quantity, 0, owner, IMMEDIATE)
+    buys = ask != NO_PRICE and ask < efficient
+    if buys or (bid != NO_PRICE and bid > efficient):
+        worst = np.int64(math.floor(efficient) if buys else math.ceil(efficient))
+        limit_order(book, time, 1 if buys else -1, worst, quantity, 0, owner, IMMEDIATE)

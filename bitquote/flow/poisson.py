@@ -17,6 +17,7 @@ from bitquote.compilation import inlined, kernel
 
 from bitquote.book.matching import (
     BOOK_FULL,
+    IMMEDIATE,
     NO_PRICE,
     POST_ONLY,
     best_price,
@@ -25,7 +26,6 @@ from bitquote.book.matching import (
     limit_order,
     live_count,
     live_slot,
-    market_order,
     order_owner,
 )
 from bitquote.flow.informed import informed_trade
@@ -49,6 +49,7 @@ class PoissonFlow(NamedTuple):
     stale_cancel_rate: float  # per second and side: a best quote is pulled if the efficient price has passed it
     market_rate_bid: float  # market orders per second that sell to the bid
     market_rate_ask: float  # market orders per second that buy from the ask
+    market_reach: int  # ticks from the best quote at which a market order stops
     informed_rate: float  # arrivals per second of traders who know the efficient price and act on it
     limit_distance: np.ndarray  # int64[QUANTILES], ticks behind the efficient price
     limit_size: np.ndarray  # int64[QUANTILES], lots
@@ -92,9 +93,8 @@ def seed_book(flow, state, book):
     """Fill the book with the expected number of resting orders, placed like arrivals."""
     state.efficient[0] = flow.price
     if flow.cancel_rate > 0.0:
-        for _ in range(int(flow.limit_rate / flow.cancel_rate)):
-            _place_limit(flow, state, book, 0, 1, next_word(state.generator))
-            _place_limit(flow, state, book, 0, -1, next_word(state.generator))
+        for i in range(2 * int(flow.limit_rate / flow.cancel_rate)):
+            _place_limit(flow, state, book, 0, 1 - 2 * (i & 1), next_word(state.generator))
 
 
 @inlined
@@ -137,8 +137,7 @@ def flow_event(flow, state, book, time, rate):
     pick -= 2.0 * flow.limit_rate
     market_rate = flow.market_rate_bid + flow.market_rate_ask
     if pick < market_rate:
-        quantity = flow.market_size[np.int64(word & _TEN_BITS)]
-        market_order(book, time, -1 if pick < flow.market_rate_bid else 1, quantity, 0, BACKGROUND)
+        _take(flow, book, time, -1 if pick < flow.market_rate_bid else 1, word)
         return
     pick -= market_rate
     if pick < 2.0 * flow.stale_cancel_rate:
@@ -149,6 +148,15 @@ def flow_event(flow, state, book, time, rate):
         informed_trade(book, time, state.efficient[0], flow.market_size[np.int64(word & _TEN_BITS)], BACKGROUND)
         return
     _cancel_random(book, word)
+
+
+@inlined
+def _take(flow, book, time, side, word):
+    """A market order that its sender, like an exchange's price band, lets go no further than `market_reach`."""
+    best = best_price(book, -side)
+    if best != NO_PRICE:
+        quantity = flow.market_size[np.int64(word & _TEN_BITS)]
+        limit_order(book, time, side, best + side * flow.market_reach, quantity, 0, BACKGROUND, IMMEDIATE)
 
 
 @inlined

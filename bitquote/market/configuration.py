@@ -84,6 +84,7 @@ class FlowConfig:
     market_rate_ask: float  # market buy orders per second
     market_size: dict[str, Any]  # lots
     limit_size: dict[str, Any]  # lots
+    market_reach: int = 1_000_000  # ticks from the best quote at which a market order stops: a price band
     stale_cancel_rate: float = 0.0  # per second and side: a best quote that the efficient price has passed is pulled
     jump_rate: float = 0.0  # jumps of the efficient price per second
     jump_size: float = 0.0  # standard deviation of a jump, price
@@ -98,6 +99,7 @@ class FlowConfig:
             require_number(f"market.flow.{name}", getattr(self, name), 0.0, 1e7)
         require_number("market.flow.limit_rate", self.limit_rate, 0.0, above=True)
         require_number("market.flow.cancel_rate", self.cancel_rate, 0.0, 1e6, above=True)
+        require_integer("market.flow.market_reach", self.market_reach, 0, 1_000_000_000)
         require_number("market.flow.toxicity", self.toxicity, 0.0, 1.0)
 
 
@@ -241,6 +243,7 @@ def _compiled_flow(flow: FlowConfig, tick: float) -> PoissonFlow:
         stale_cancel_rate=float(flow.stale_cancel_rate),
         market_rate_bid=float(flow.market_rate_bid),
         market_rate_ask=float(flow.market_rate_ask),
+        market_reach=flow.market_reach,
         informed_rate=flow.informed_rate * flow.toxicity,
         limit_distance=quantile_table("market.flow.limit_distance", flow.limit_distance, 0),
         limit_size=quantile_table("market.flow.limit_size", flow.limit_size, 1),

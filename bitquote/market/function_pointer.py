@@ -18,7 +18,9 @@ class FunctionPointer(types.WrapperAddressProtocol):
 
     def __init__(self, function: Dispatcher, arguments: tuple):
         self._signature = types.UniTuple(types.float64, 2)(types.float64[::1], *(typeof(a) for a in arguments))
-        self._compiled = cfunc(self._signature, cache=True)(function.py_func)
+        # A user's function may live where numba cannot cache it, such as an interactive session; it compiles at once.
+        cache = function.py_func.__module__.startswith("bitquote.")
+        self._compiled = cfunc(self._signature, cache=cache)(function.py_func)
 
     def __wrapper_address__(self) -> int:
         return cast(int, self._compiled.address)

@@ -100,9 +100,13 @@ class OrderBookMarket:
         return features
 
     def _quoter(self, quoter: Any) -> Quoter:
-        """A table, a policy, an njit function or (njit function, arguments) as the kernel takes it."""
+        """A table, a policy, an njit function or (njit function, arguments) as the kernel takes it.
+
+        A distance of `no_quote` or more is no quote, from a table as from a network.
+        """
         if isinstance(quoter, QuoteTable):
             table = np.stack(check(quoter, self.game)) / self.tick
+            table[table >= self.venue.no_quote] = np.inf
             return Quoter(table, _NO_FUNCTION, _NO_ARGUMENTS)
         function, arguments = function_and_arguments(quoter, self.observation_size)
         return Quoter(np.zeros((2, 0, 1)), FunctionPointer(function, arguments), arguments)

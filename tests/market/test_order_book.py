@@ -38,7 +38,7 @@ def constant_table(market, distance):
     return QuoteTable(bid, ask)
 
 
-@njit(cache=True)
+@njit
 def wide_or_narrow(observation, narrow, wide):
     """A user's quoter: wider when the market moved."""
     return (wide if abs(observation[14]) > 1.0 else narrow), 0.2 * observation[0]
