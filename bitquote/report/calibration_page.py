@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bitquote.calibration.intensity import Intensity, fit_intensities, taker_orders
+from bitquote.calibration.resemblance import FAR
 from bitquote.calibration.statistics import NEAR, at_least, depth_profile
 from bitquote.calibration.volatility import fit_volatility, sampled_mid, signature
 from bitquote.market import build
@@ -26,10 +27,37 @@ _FIGURE_LABELS = {
     "bid_rate": "takers reaching a bid (1/s)",
     "ask_rate": "takers reaching an ask (1/s)",
     "k": "k (1/price)",
+    "reach": f"reach of {1 - FAR:.0%} of takers (price)",
     "depth": f"depth within {NEAR} steps",
+    "far_depth": "depth as far as simulated",
     "markout": "markout at 1 s (price)",
     "spread": "mean spread (price)",
 }
+
+
+def calibration_text(market: Mapping[str, Any]) -> str:
+    """What a calibrated market's `recording` says, as lines for a screen."""
+    record = market["recording"]
+    evidence, tick, clock = record["evidence"], record["evidence"]["tick"], record["evidence"]["clock"]
+    skipped = ", ".join(f"{count} x {reason}" for reason, count in evidence["skipped"].items()) or "nothing"
+    lines = [
+        f"{market['name']}: {market['source']}",
+        f"read: {', '.join(f'{count} {name}' for name, count in evidence['messages'].items())}; left out: {skipped}",
+        f"tick: {tick['size']:g}, the common step of {tick['distinct_prices']} distinct prices",
+        f"clock: the recorder's is {clock['offset']:+.4f} s from the exchange's (smallest latency included) "
+        f"and drifts by {clock['drift'] * 1e6:+.2f} us/s; corrected",
+        "sigma {:.4g} [{:.4g}, {:.4g}] price per sqrt(s), 95 % interval".format(*record["sigma"]),
+    ]
+    for side in ("bid", "ask", "pooled"):
+        fit = record["intensity"][side]
+        lines.append(
+            "{}: A {:.3g} [{:.3g}, {:.3g}] 1/s, ".format(side, *fit["A"])
+            + "k {:.3g} [{:.3g}, {:.3g}] 1/price; ".format(*fit["k"])
+            + f"distance to the exponential law (KS) {fit['ks']:.2g}, p {fit['p_value']:.2g}"
+        )
+    for name, pair in record["figures"].items():
+        lines.append(f"{_FIGURE_LABELS[name]}: recorded {pair['recorded']:.4g}, simulated {pair['simulated']:.4g}")
+    return "\n".join(lines)
 
 
 def calibration_page(
@@ -132,8 +160,9 @@ def _draw_intensity(axes: Axes, side: str, fits: Mapping[str, Intensity]) -> Non
         A, k = (f"{e.value:.3g} [{e.low:.2g}, {e.high:.2g}]" for e in (fit.A, fit.k))
         label = f"{name}: A {A}, k {k}, KS {fit.ks:.2g}"
         axes.plot(fit.distance, fit.fitted(fit.distance), color=_colour(name), linewidth=1.2, label=label)
+    high = max(fit.high.max() for fit in fits.values())
     low = 0.5 * min(fit.rate[fit.rate > 0].min() for fit in fits.values())
-    axes.set(title=f"fill intensity, {side}: counts with 95 % intervals, fit", yscale="log", ylim=(low, None))
+    axes.set(title=f"fill intensity, {side}: counts with 95 % intervals, fit", yscale="log", ylim=(low, 3.0 * high))
     axes.set(xlabel="distance from the mid (price)", ylabel="taker orders that reach it (1/s)")
     axes.legend(fontsize=7, loc="upper right")
 
