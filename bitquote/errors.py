@@ -21,13 +21,15 @@ def require(condition: bool, field: str, value: Any, expected: str) -> None:
         raise InputError(f"{field} is {shown if len(shown) < 80 else shown[:77] + '...'}: must be {expected}")
 
 
-def require_number(field: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
+def require_number(
+    field: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False
+) -> float:
     """A finite float in [low, high], or in (low, high] when `above`; booleans and text are refused."""
     bound = f"a finite number {'above' if above else 'of at least'} {low:g}" if low > -math.inf else "a finite number"
     if high < math.inf:
         bound += f" and at most {high:g}"
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    require(number and math.isfinite(value) and (value > low if above else value >= low) and value <= high, field, value, bound)
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    require(number and (value > low if above else value >= low) and value <= high, field, value, bound)
     return float(value)
 
 

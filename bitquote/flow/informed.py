@@ -7,9 +7,9 @@ on the efficient price, and a maker's losses are those of inventory alone.
 import math
 
 import numpy as np
-from bitquote.compilation import inlined, kernel
 
 from bitquote.book.matching import IMMEDIATE, NO_PRICE, best_price, limit_order
+from bitquote.compilation import inlined
 
 
 @inlined

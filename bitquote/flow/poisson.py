@@ -13,7 +13,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from bitquote.compilation import inlined, kernel
 
 from bitquote.book.matching import (
     BOOK_FULL,
@@ -28,6 +27,7 @@ from bitquote.book.matching import (
     live_slot,
     order_owner,
 )
+from bitquote.compilation import inlined, kernel
 from bitquote.flow.informed import informed_trade
 from bitquote.flow.random import next_word, normal, uniform
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from bitquote.compilation import inlined, kernel
 
 _TO_UNIT = 1.0 / 9007199254740992.0  # 2**-53

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from bitquote.compilation import inlined, kernel
 
 from bitquote.book.matching import NO_PRICE
+from bitquote.compilation import inlined, kernel
 from bitquote.market.venue import others_best
 
 _TIE = 1e-9  # ticks: a distance that is a whole number of ticks but for the last bits rounds to it
@@ -28,7 +28,7 @@ def quote_prices(state, bid_distance, ask_distance, dither, prices):
         prices[i] = NO_PRICE
         if abs(distance) < _FARTHEST:
             # In the side's own direction both sides round down, that is, away from the mid.
-            toward = int(math.floor(side * mid - distance + shift))
+            toward = math.floor(side * mid - distance + shift)
             opposite = others_best(state, -side)
             if opposite != NO_PRICE:
                 toward = min(toward, side * opposite - 1)

@@ -225,9 +225,8 @@ def _order_book(config: OrderBookConfig) -> OrderBookMarket:
         penalty=game.penalty,
     )
     return OrderBookMarket(
-        name=config.name, source=config.source, units=config.units, game=game, tick=float(rules.tick), lot=float(rules.lot),
-        venue=venue,
-        flow=_compiled_flow(flow, rules.tick), window=rules.window, capacity=rules.capacity,
+        name=config.name, source=config.source, units=config.units, game=game, tick=float(rules.tick),
+        lot=float(rules.lot), venue=venue, flow=_compiled_flow(flow, rules.tick), window=rules.window, capacity=rules.capacity,
         recording=dict(config.recording), baseline=glft(game),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ environments reset a finished episode at the next step (NEXT_STEP autoreset), wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -167,7 +167,7 @@ def _checked(action: Any, shape: tuple[int, ...]) -> np.ndarray:
 class _Environment(gymnasium.Env):
     """One episode at a time."""
 
-    metadata = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, episodes: GameEpisodes | OrderBookEpisodes):
         self._episodes = episodes
@@ -195,7 +195,7 @@ class _Environment(gymnasium.Env):
 class _Vector(VectorEnv):
     """`num_envs` episodes side by side."""
 
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
 
     def __init__(self, episodes: GameEpisodes | OrderBookEpisodes):
         self._episodes = episodes

@@ -7,9 +7,9 @@ depends on nothing but the observation.
 import math
 
 import numpy as np
-from bitquote.compilation import inlined, kernel
 
 from bitquote.book.matching import NO_PRICE, ahead_of, level_quantity, next_price, order_quantity
+from bitquote.compilation import inlined, kernel
 from bitquote.market.venue import others_best
 
 # name, range that the policy's input quantiser covers

@@ -10,7 +10,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from bitquote.compilation import inlined, kernel
 
 from bitquote.book.matching import (
     NO_PRICE,
@@ -28,6 +27,7 @@ from bitquote.book.matching import (
     replace_order,
     trade_count,
 )
+from bitquote.compilation import inlined, kernel
 from bitquote.flow.poisson import FlowState, allocate_flow, constant_rate, flow_event, move_price, total_rate
 from bitquote.flow.random import exponential
 
@@ -195,9 +195,9 @@ def others_best(state, side):
     """The best price of everybody but the maker, or NO_PRICE: a maker must not mark itself at its own quote."""
     price = best_price(state.book, side)
     quote = state.quotes[0 if side > 0 else 1]
-    if quote.slot >= 0 and quote.price == price:
-        if level_quantity(state.book, side, price) == order_quantity(state.book, quote.slot):
-            return next_price(state.book, side, price)
+    own = quote.slot >= 0 and quote.price == price
+    if own and level_quantity(state.book, side, price) == order_quantity(state.book, quote.slot):
+        return next_price(state.book, side, price)
     return price
 
 

@@ -62,7 +62,10 @@ def test_keys_give_different_streams():
     assert len(set(first)) == len(keys)
 
 
-@pytest.mark.parametrize(("function", "mean", "variance"), [(uniform, 0.5, 1 / 12), (exponential, 1, 1), (normal, 0, 1)])
+MOMENTS = [(uniform, 0.5, 1 / 12), (exponential, 1, 1), (normal, 0, 1)]
+
+
+@pytest.mark.parametrize(("function", "mean", "variance"), MOMENTS)
 def test_draws_have_their_moments(function, mean, variance):
     sample = drawn(function, 40_000)
     assert sample.mean() == pytest.approx(mean, abs=5 * np.sqrt(variance / sample.size))
@@ -99,7 +102,7 @@ def test_rates_of_market_orders_and_the_stationary_number_of_orders(flow):
     seconds, live, trades = run_events(quiet, 20_000)
     expected = (quiet.market_rate_bid + quiet.market_rate_ask) * seconds
     assert trades == pytest.approx(expected, abs=5 * np.sqrt(expected))
-    # Arrivals less the orders that trades take, over the rate of cancellation; an order of 5 lots meets 6 lots on average.
+    # Arrivals less the orders that trades take, over the rate of cancellation.
     without_trades = 2 * quiet.limit_rate / quiet.cancel_rate
     assert 0.8 * without_trades < live[4000:].mean() < without_trades
 

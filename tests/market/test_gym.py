@@ -77,11 +77,11 @@ def test_returns_add_up_to_the_objective_of_the_game():
     table = symmetric_constant(parameters)
     expected = Game(parameters).evaluate(table).objective
     vector = gymnasium.make_vec("bitquote/Game-v0", num_envs=400, steps=20, horizon=0.1)
-    observation, _ = vector.reset(seed=1)
+    vector.reset(seed=1)
     returns = np.zeros(400)
     distance = np.float32(table.bid[0, parameters.max_inventory])
     for _ in range(20):
-        observation, reward, *_ = vector.step(np.full((400, 2), distance))
+        _, reward, *_ = vector.step(np.full((400, 2), distance))
         returns += reward
     assert returns.mean() == pytest.approx(expected, abs=4 * returns.std() / 20)
 
