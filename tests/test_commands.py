@@ -1,0 +1,260 @@
+"""The commands from end to end, at tiny sizes, and the mistakes that people make with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from recordings import real_recording
+
+import bitquote
+from bitquote.errors import InputError
+from bitquote.run import Run
+from bitquote.ternary import load_policy
+from train.command import MODULES, main
+from train.help import VERBS
+
+ROOT = Path(__file__).parent.parent
+GAME = ["market=game", "market.steps=20", "market.max_inventory=8", "learner=distill", "learner.epochs=2",
+        "learner.iterations_per_epoch=2", "policy.hidden=[8]"]  # fmt: skip
+SMALL = ["benchmark.paths=16", "benchmark.tuning.paths=4", "trainer.progress=false"]
+BOOK = ["learner=ppo", "learner.epochs=1", "learner.iterations_per_epoch=2", "learner.paths=4", "policy.hidden=[8]"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def game_run(tmp_path_factory) -> Path:
+    """The directory of a finished run in the game."""
+    directory = tmp_path_factory.mktemp("runs") / "game"
+    assert main(["train", *GAME, *SMALL, f"output={directory}"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def book_run(tmp_path_factory) -> Path:
+    """The directory of a finished run in the order book."""
+    directory = tmp_path_factory.mktemp("runs") / "book"
+    assert main(["train", *BOOK, *SMALL, f"output={directory}"]) == 0
+    return directory
+
+
+def complaint(capsys, *words: str) -> str:
+    """What the command says about a mistake: one line on stderr, exit status 2."""
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("bitquote: ")
+    return lines[0]
+
+
+def test_help_and_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bitquote {bitquote.__version__}\n"
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert set(VERBS) == set(MODULES)
+    for verb in VERBS:
+        assert main([verb, "--help"]) == 0
+        assert f"bitquote {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["game_run", "book_run"])
+def test_train_leaves_a_whole_run(name, request):
+    directory = request.getfixturevalue(name)
+    run = Run.load(directory)
+    config = yaml.safe_load((directory / "config.yaml").read_text())
+    assert run.policy.metadata["market"] == config["market"]
+    assert run.benchmark["market"] == config["market"]["name"]
+    assert "policy" in [row["quoter"] for row in run.benchmark["rows"]]
+    assert run.metrics["updates"] > 0
+    assert len(list(directory.glob("events.out.tfevents.*"))) == 2
+    for picture in ("quotes", "episode", "benchmark"):
+        assert (directory / f"{picture}.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_events_hold_the_numbers_of_the_benchmark(game_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(game_run), size_guidance={"scalars": 0})
+    events.Reload()
+    for row in json.loads((game_run / "benchmark.json").read_text())["rows"]:
+        shown = events.Scalars(f"benchmark/{row['quoter']}/objective")[-1].value
+        assert shown == pytest.approx(row["objective"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again(game_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in game_run.rglob("*") if path.is_file()}
+    assert main(["train", f"run={game_run}"]) == 0
+    assert "tensorboard --logdir" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in game_run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_benchmark_of_a_run(game_run, capsys):
+    assert main(["benchmark", f"run={game_run}", "benchmark.paths=32", "output=again/result.json"]) == 0
+    result = json.loads(Path("again/result.json").read_text())
+    assert result["paths"] == 32
+    before = json.loads((game_run / "benchmark.json").read_text())
+    assert result["rows"][0]["objective"] == before["rows"][0]["objective"]
+    assert "market cannot be given here" in complaint(capsys, "benchmark", f"run={game_run}", "market=order_book")
+    assert "same training seed" in complaint(capsys, "benchmark", f"run={game_run},{game_run}")
+
+
+@pytest.mark.slow
+def test_benchmark_refuses_the_policy_of_another_market(game_run, book_run, tmp_path, capsys):
+    for name, policy in (("config.yaml", game_run), ("policy.safetensors", book_run)):
+        (tmp_path / name).write_bytes((policy / name).read_bytes())
+    assert "another market" in complaint(capsys, "benchmark", f"run={tmp_path}")
+    (tmp_path / "policy.safetensors").write_bytes(b"\0" * 100)
+    assert "policy.safetensors" in complaint(capsys, "benchmark", f"run={tmp_path}")
+    assert "another market or objective" in complaint(capsys, "benchmark", f"run={game_run},{book_run}")
+
+
+@pytest.mark.slow
+def test_export_writes_a_policy(game_run, capsys):
+    assert main(["export", f"run={game_run}", "output=new/policy.safetensors"]) == 0
+    exported, trained = load_policy("new/policy.safetensors"), load_policy(game_run / "policy.safetensors")
+    observation = [1.0] * trained.observation_size
+    assert exported.quote(observation) == trained.quote(observation)
+    assert "must be one of safetensors" in complaint(capsys, "export", f"run={game_run}", "target=c", "output=x.c")
+
+
+@pytest.mark.slow
+def test_sweep_goes_on_where_it_stopped(capsys):
+    words = [*GAME, *SMALL, "learner.epochs=1", "seed=1,2", "output=sweep"]
+    assert main(["sweep", *words]) == 0
+    capsys.readouterr()
+    first = Path("sweep/0/benchmark.json").read_bytes()
+    Path("sweep/1/benchmark.json").unlink()
+    assert main(["sweep", "run=sweep"]) == 0
+    assert Path("sweep/0/benchmark.json").read_bytes() == first
+    rows = json.loads(Path("sweep/sweep.json").read_text())["runs"]
+    assert [row["overrides"][-1] for row in rows] == ["seed=1", "seed=2"]
+    assert all(row["regret"] > 0 for row in rows)
+    assert main(["benchmark", "run=sweep", "output=both.json"]) == 0
+    names = [row["quoter"] for row in json.loads(Path("both.json").read_text())["rows"]]
+    assert {"policy", "policy:1", "policy:2"} <= set(names)
+    assert main(["benchmark", "run=sweep"]) == 0
+    assert Path("sweep/benchmark.json").read_bytes() == Path("both.json").read_bytes()
+    assert Path("sweep/0/benchmark.json").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_python_functions_return_what_the_commands_write():
+    run = bitquote.train(*GAME, *SMALL, seed=5, output="mine")
+    assert run.directory == Path("mine")
+    assert run.benchmark == json.loads(Path("mine/benchmark.json").read_text())
+    result = bitquote.benchmark(market="game", output="b.json", benchmark={"paths": 16, "tuning": {"paths": 4}})
+    assert result == json.loads(Path("b.json").read_text())
+    with pytest.raises(InputError, match=r"unknown key 'market\.gmma'"):
+        bitquote.train("market=game", market={"gmma": 1})
+
+
+@pytest.mark.slow
+def test_calibrate_makes_a_market_that_trains(capsys):
+    recording = real_recording("spot")
+    assert main(["calibrate", f"data={recording}", "output=new/mine.yaml", "name=mine"]) == 0
+    assert Path("new/mine.png").stat().st_size > 10_000
+    assert "95 % interval" in capsys.readouterr().out
+    assert main(["benchmark", "market=new/mine.yaml", "output=b.json", *SMALL]) == 0
+    result = json.loads(Path("b.json").read_text())
+    assert result["market"] == "mine"
+    assert "markout_1s" in result["recording"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
+    command = [sys.executable, "-m", "train", "train", *GAME, *SMALL, "learner.epochs=100000", "output=stopped"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        while not Path("stopped/checkpoints/last.ckpt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, errors
+    assert errors.strip() == "bitquote: interrupted; go on with: bitquote train run=stopped"
+    config = Path("stopped/config.yaml")
+    config.write_text(config.read_text().replace("epochs: 100000", "epochs: 1"))
+    assert main(["train", "run=stopped"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown verb 'trian'"),
+        (["train", "market"], "write key=value"),
+        (["train", "--market=game"], "write key=value"),
+        (["train", "market=gmae"], "did you mean 'game'"),
+        (["train", "market.gamm=1"], "did you mean 'market.gamma'"),
+        (["train", "market.gamma=-1"], "gamma"),
+        (["train", "output="], "output= is empty"),
+        (["train", "output=a", "output=b"], "output= is given twice"),
+        (["train", "run=nowhere"], "holds no run"),
+        (["train", "run=nowhere", "seed=1"], "seed cannot be given here"),
+        (["benchmark", "run=nowhere"], "holds no run"),
+        (["benchmark", "data=x"], "unknown key 'data'"),
+        (["sweep", "run=nowhere"], "holds no sweep"),
+        (["sweep", "seed=1,,2"], "seed: cannot read the list"),
+        (["sweep", "seed=range(0,100000)"], "at most 1000"),
+        (["sweep", "market=game", "seed=1,-2"], "seed is -2"),
+        (["export", "run=nowhere", "output=x"], "holds no run"),
+        (["export", "output=x"], "run= is missing"),
+        (["export", "run=x", "output=x", "markt=y"], "markt cannot be given here"),
+        (["calibrate", "output=x.yaml"], "data= is missing"),
+        (["calibrate", "data=missing.gz", "output=x.yaml"], "missing.gz"),
+        (["calibrate", "data=missing.gz", "output=x.txt"], "must end in .yaml"),
+        (["calibrate", "data=missing.gz", "output=x.yaml", "tick=abc"], "tick is 'abc': must be a number"),
+        (["calibrate", "data=missing.gz", "output=x.yaml", "tik=1"], "did you mean 'tick'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_clear_line(words, message, capsys):
+    assert message in complaint(capsys, *words)
+    assert not Path("runs").exists()
+
+
+def test_outputs_that_cannot_be_written(capsys):
+    Path("file").touch()
+    Path("full").mkdir()
+    Path("full/letter").touch()
+    assert "cannot write to the directory file" in complaint(capsys, "train", *GAME, "output=file/run")
+    assert "full is not empty" in complaint(capsys, "train", *GAME, "output=full")
+
+
+def test_a_full_disk_is_seen_before_any_work(monkeypatch, capsys):
+    monkeypatch.setattr("bitquote.run.ROOM", 2**80)
+    assert "MB free" in complaint(capsys, "train", *GAME)
+
+
+def test_a_damaged_run_is_one_clear_line(tmp_path, capsys):
+    from train.composition import compose
+
+    Path("config.yaml").write_text(yaml.safe_dump(compose(["market=game"])[0]))
+    Path("tuning.json").write_text("{}")
+    assert "tuning.json is damaged" in complaint(capsys, "train", f"run={tmp_path}")
+    Path("tuning.json").write_text("{")
+    assert "is not JSON" in complaint(capsys, "train", f"run={tmp_path}")
+    Path("config.yaml").write_text("{")
+    assert "not valid YAML" in complaint(capsys, "train", f"run={tmp_path}")
+
+
+def test_output_that_nobody_reads(tmp_path):
+    command = f"{sys.executable} -m train --help | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stderr == ""

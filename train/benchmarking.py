@@ -1,0 +1,82 @@
+"""`bitquote benchmark`: judge the closed forms of a market, and the policies of finished runs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bitquote import run
+from bitquote.config import Settings
+from bitquote.errors import InputError
+from bitquote.report.table import print_benchmark
+from bitquote.ternary import Policy, load_policy
+
+from .composition import compose, compose_recorded
+from .judging import judge, tune, tuning_of_run, with_baseline
+from .sweeping import SWEEP, finished_runs
+from .words import refuse, split
+
+CHANGEABLE = ("benchmark.paths", "benchmark.seed", "threads")
+"""What may be changed when the policies of runs are judged; the rest was settled by their training."""
+
+
+def benchmark(words: Sequence[str]) -> dict[str, Any]:
+    """The content of benchmark.json, which is also printed as a table and written."""
+    own, overrides = split(words, ("run", "output"))
+    if "run" in own:
+        result, path = _judge_runs(own["run"], overrides, own.get("output"))
+    else:
+        result, path = _judge_market(overrides, own.get("output"))
+    run.write_json(path, result)
+    print_benchmark(result)
+    print(f"written to {path}")
+    return result
+
+
+def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
+    _, settings, market = compose(overrides)
+    path = Path(output) if output else run.new_directory(None, market.name) / run.BENCHMARK
+    run.make_directory(path.parent)
+    return judge(settings, market, {}, [], tune(settings, market)), path
+
+
+def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
+    others = [word for word in overrides if word.partition("=")[0] not in CHANGEABLE]
+    refuse(others, f"with run= only {', '.join(CHANGEABLE)} can be changed")
+    directories = _directories(text)
+    _, settings, market = compose_recorded(directories[0], overrides)
+    policies, seeds = _policies(directories, settings)
+    if output:
+        path = Path(output)
+    else:
+        # What run= names, be it a run or a sweep; a list of runs has no directory of its own.
+        path = (run.new_directory(None, market.name) if "," in text else Path(text)) / run.BENCHMARK
+    run.make_directory(path.parent)
+    tuned = tuning_of_run(directories[0], settings, market)
+    return judge(settings, with_baseline(market, tuned), policies, seeds, tuned), path
+
+
+def _directories(text: str) -> list[Path]:
+    """The run directories that run= names: one, several with commas between, or those of a sweep."""
+    directories = []
+    for name in text.split(","):
+        directories += finished_runs(Path(name)) if (Path(name) / SWEEP).is_file() else [run.existing_directory(name)]
+    return directories
+
+
+def _policies(directories: Sequence[Path], settings: Settings) -> tuple[dict[str, Policy], list[int]]:
+    """The runs' policies under the names of their rows, and the training seeds."""
+    policies, seeds = {}, []
+    for directory in directories:
+        _, own, _ = compose_recorded(directory)
+        if (own.market, own.objective) != (settings.market, settings.objective):
+            raise InputError(f"run {directory} has another market or objective than run {directories[0]}")
+        if own.seed in seeds:
+            raise InputError(f"run {directory} has the same training seed {own.seed} as another of the runs")
+        policy = load_policy(directory / run.POLICY)
+        if policy.metadata.get("market") != own.market:
+            raise InputError(f"{directory / run.POLICY} was trained in another market than its run's {run.CONFIG} says")
+        seeds.append(own.seed)
+        policies["policy" if len(directories) == 1 else f"policy:{own.seed}"] = policy
+    return policies, seeds

@@ -1,0 +1,118 @@
+"""What `bitquote --help` and `bitquote <verb> --help` print."""
+
+from __future__ import annotations
+
+COMMAND = """\
+bitquote: ternary networks that learn to quote inside a compiled limit order book
+
+usage: bitquote <verb> [key=value ...]
+
+verbs:
+  train      train a policy and benchmark it; resume a run
+  benchmark  judge the closed forms of a market, and trained policies beside them
+  calibrate  make a market from a recording
+  export     write a trained policy to a file of its own
+  sweep      train over lists of values, one run after the other
+
+  bitquote <verb> --help   says more        bitquote --version   prints the version
+
+The words are Hydra overrides of conf/: market=game chooses a file, market.gamma=0.05 changes one value.
+"""
+
+_SETTINGS = """\
+  market=order_book     order_book, game, btcusdt_spot, btcusdt_usdm, or a path to your own .yaml
+  market.gamma=...      risk aversion; every other key of the market's file can be given too
+  objective=penalty     penalty or cara
+"""
+_BENCHMARK = """\
+  benchmark.paths=2000  paths in the order book, common to all quoters
+  benchmark.seed=1000000
+  threads=null          threads of the compiled simulation; null is one per core
+"""
+
+VERBS = {
+    "train": f"""\
+usage: bitquote train [key=value ...]
+       bitquote train run=<run directory>       goes on where an interrupted run stopped
+
+Trains a policy, benchmarks it beside every closed form, and leaves a run directory: policy.safetensors, config.yaml,
+metrics.json, benchmark.json, checkpoints and TensorBoard events. Ctrl-C loses nothing: the run can be resumed.
+
+common keys and their defaults:
+{_SETTINGS}\
+  policy=ternary        ternary or fp32
+  policy.baseline=...   direct (from scratch) or residual (added to the tuned GLFT quotes)
+  learner=pathwise      distill, pathwise or ppo
+  learner.epochs=...    how long to learn; learner.learning_rate=..., learner.paths=... and the rest of its file
+  seed=1
+  output=<directory>    a new run directory; runs/<market>/<time>-<number> when left out
+{_BENCHMARK}
+examples:
+  bitquote train
+  bitquote train market=game learner=distill seed=3
+  bitquote train market=btcusdt_spot policy=fp32 market.gamma=0.02 output=runs/mine
+""",
+    "benchmark": f"""\
+usage: bitquote benchmark [key=value ...]
+       bitquote benchmark run=<run directory>[,<run directory> ...] [key=value ...]
+
+Without run=, judges the closed forms of a market. With it, judges the trained policies beside them, on the runs' own
+market; several runs of different seeds (or the directory of a sweep) also give a pooled row. Prints the table and
+writes benchmark.json: into the run directory, into a new one, or to output=<file>.
+
+common keys and their defaults (with run=, only the benchmark's own):
+{_SETTINGS}{_BENCHMARK}
+examples:
+  bitquote benchmark market=game market.gamma=0.5 objective=cara
+  bitquote benchmark run=runs/game/20260101-120000-1 benchmark.paths=10000 output=more_paths.json
+""",
+    "calibrate": """\
+usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]
+
+Reads a raw Binance recording (.gz), estimates volatility, arrival and fill intensities with their intervals and the
+goodness of fit, sizes, spread and depth, and writes a market that `bitquote train market=<market.yaml>` takes, with a
+page of pictures beside it that shows the simulated market next to the recording.
+
+keys and their defaults:
+  data=<recording>      required
+  output=<market.yaml>  required
+  tick=...              the exchange's tick, checked against the recording; inferred when left out
+  step=...              price step of the simulation; about half of what the mid moves in a decision
+  decision_interval=0.1 seconds
+  maker_fee=...         fraction of the notional; the exchange's without discounts. taker_fee=... likewise
+  name=...              of the market; symbol and kind
+  seed=0                of the simulations
+
+example:
+  bitquote calibrate data=spot_btcusdt.gz output=my_market.yaml
+""",
+    "export": """\
+usage: bitquote export run=<run directory> output=<file> [target=safetensors]
+
+Writes the trained policy of a run to a file of its own, after checking that it is whole. The file holds the weights,
+the names, order and ranges of the observations, the action scale and the market; bitquote.ternary.load_policy reads
+it without torch.
+
+keys:
+  run=<run directory>   required
+  output=<file>         required
+  target=safetensors    the only target of this version
+
+example:
+  bitquote export run=runs/game/20260101-120000-1 output=policy.safetensors
+""",
+    "sweep": """\
+usage: bitquote sweep key=value[,value ...] [key=value[,value ...] ...]
+       bitquote sweep run=<sweep directory>     goes on where an interrupted sweep stopped
+
+Trains every combination of the listed values, one run after the other, and leaves sweep.json and one run directory
+each. The words are those of `bitquote train`.
+
+keys:
+  output=<directory>    a new sweep directory; runs/sweep/<time>-<number> when left out
+
+examples:
+  bitquote sweep market=game seed=1,2,3,4,5
+  bitquote sweep market=game learner=pathwise,ppo policy=ternary,fp32 output=runs/compare
+""",
+}

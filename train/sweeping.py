@@ -1,0 +1,110 @@
+"""`bitquote sweep`: train every combination of the listed values, one run after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bitquote import run
+from bitquote.errors import InputError
+from bitquote.report.numbers import decimals_for, number
+
+from .composition import compose
+from .training import finish, record
+from .words import refuse, split
+
+SWEEP = "sweep.json"
+FIGURES = ("objective", "regret", "ci_low", "ci_high", "normalised_gap")
+"""What sweep.json tells of each policy, by the names of benchmark.json."""
+LARGEST = 1000
+"""Combinations in one sweep."""
+
+
+def sweep(words: Sequence[str]) -> dict[str, Any]:
+    """Train every combination, or go on with the sweep of `run=`; returns the content of sweep.json."""
+    own, lists = split(words, ("run", "output"))
+    if "run" in own:
+        refuse([*lists, *(key for key in own if key != "run")], "run= goes on with the combinations that it began with")
+        directory = Path(own["run"])
+        if not (directory / SWEEP).is_file():
+            raise InputError(f"run={directory} holds no sweep: it has no {SWEEP}")
+        run.make_directory(directory)
+    else:
+        directory = _begin_sweep(lists, own.get("output"))
+    try:
+        return _finish_sweep(directory)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: bitquote sweep run={directory}") from None
+
+
+def combinations(lists: Sequence[str]) -> list[list[str]]:
+    """Every combination of `key=value,value,...` as overrides; the last list varies fastest."""
+    parser = OverridesParser.create()
+    axes = []
+    for word in lists:
+        key, _, value = word.partition("=")
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            raise InputError(f"{key}: cannot read the list of values {value!r}") from None
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [value]
+        axes.append([f"{key}={item}" for item in values])
+    return [list(combination) for combination in itertools.product(*axes)]
+
+
+def finished_runs(directory: Path) -> list[Path]:
+    """The directories of a sweep's finished runs."""
+    runs = [directory / row["directory"] for row in run.read_json(directory / SWEEP)["runs"]]
+    finished = [path for path in runs if (path / run.BENCHMARK).exists()]
+    if not finished:
+        raise InputError(f"the sweep {directory} has no finished run yet")
+    return finished
+
+
+def _begin_sweep(lists: Sequence[str], output: str | None) -> Path:
+    """A new sweep directory that holds the checked configurations of all its runs."""
+    everything = combinations(lists)
+    if len(everything) > LARGEST:
+        raise InputError(f"the lists make {len(everything)} combinations: at most {LARGEST} in one sweep")
+    nodes = [compose(overrides)[0] for overrides in everything]
+    directory = run.new_directory(output, "sweep")
+    for index, node in enumerate(nodes):
+        record(directory / str(index), node)
+    rows = [{"overrides": overrides, "directory": str(index)} for index, overrides in enumerate(everything)]
+    run.write_json(directory / SWEEP, {"version": 1, "runs": rows})
+    return directory
+
+
+def _finish_sweep(directory: Path) -> dict[str, Any]:
+    """Train what has no benchmark yet; sweep.json is brought up to date after each run."""
+    summary = run.read_json(directory / SWEEP)
+    for index, row in enumerate(summary["runs"]):
+        print(f"run {index + 1} of {len(summary['runs'])}: {' '.join(row['overrides'])}", flush=True)
+        finished = finish(directory / row["directory"])
+        policy = next(line for line in finished.benchmark["rows"] if line["quoter"] == "policy")
+        row |= {key: policy[key] for key in FIGURES}
+        run.write_json(directory / SWEEP, summary)
+    _print(summary["runs"])
+    print(f"judge all of them together: bitquote benchmark run={directory}")
+    return summary
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    """One line a run: the words in which it differs from the others, and its policy's figures."""
+    shared = set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
+    table = Table("run", "what differs", box=box.SIMPLE_HEAD)
+    for name in FIGURES:
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    decimals = {name: decimals_for((row[name] for row in rows), 4) for name in FIGURES}
+    for row in rows:
+        words = " ".join(word for word in row["overrides"] if word not in shared)
+        table.add_row(row["directory"], words, *(number(row[name], decimals[name]) for name in FIGURES))
+    Console(soft_wrap=True).print(table)

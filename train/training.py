@@ -1,0 +1,92 @@
+"""`bitquote train`: from a configuration to a run directory with a policy, its benchmark and its pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bitquote import run
+from bitquote.config import Settings, thread_count
+from bitquote.market import Game, OrderBookMarket
+from bitquote.report.table import print_benchmark
+from bitquote.run import Run
+from bitquote.ternary import load_policy
+
+from .composition import compose, compose_recorded
+from .judging import judge, tuning_of_run, with_baseline
+from .words import refuse, split
+
+
+def train(words: Sequence[str]) -> Run:
+    """Train a policy and benchmark it in a new run directory, or finish the run of `run=`."""
+    own, overrides = split(words, ("run", "output"))
+    if "run" not in own:
+        node, _, market = compose(overrides)
+        directory = run.new_directory(own.get("output"), market.name)
+        record(directory, node)
+    else:
+        refuse([*overrides, *(key for key in own if key != "run")], "run= goes on with the settings that it began with")
+        directory = run.existing_directory(own["run"])
+        run.make_directory(directory)
+    print(f"run directory: {directory}", flush=True)
+    finished = finish(directory)
+    print_benchmark(finished.benchmark)
+    print(f"look at it with: tensorboard --logdir {directory}")
+    return finished
+
+
+def record(directory: Path, node: dict[str, Any]) -> None:
+    """Write a run's configuration, from which `finish` does everything else."""
+    run.write_text(directory / run.CONFIG, yaml.safe_dump(node, sort_keys=False))
+
+
+def finish(directory: Path) -> Run:
+    """Do what a run still lacks: its training, its benchmark, or nothing."""
+    composed = compose_recorded(directory)
+    resume = f"go on with: bitquote train run={directory}"
+    try:
+        if not (directory / run.BENCHMARK).exists():
+            _train_and_judge(directory, *composed)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(resume) from None
+    except OSError as error:
+        raise OSError(f"{error}; once that is mended, {resume}") from error
+    return Run.load(directory)
+
+
+def _train_and_judge(
+    directory: Path, node: dict[str, Any], settings: Settings, market: Game | OrderBookMarket
+) -> None:
+    tuned = tuning_of_run(directory, settings, market)
+    market = with_baseline(market, tuned)
+    if not (directory / run.METRICS).exists():
+        _learn(directory, settings, market)
+    policy = load_policy(directory / run.POLICY)
+    result = judge(settings, market, {"policy": policy}, [settings.seed], tuned)
+    from .presenting import present  # imports torch, which only training needs
+
+    present(directory, node, market, policy, result, run.read_json(directory / run.METRICS)["updates"])
+    run.write_json(directory / run.BENCHMARK, result)
+
+
+def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) -> None:
+    """Train from the last checkpoint, or from the start where there is none."""
+    from bitquote.learning import train as learn
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    learn(
+        market,
+        settings.policy,
+        settings.learner,
+        replace(settings.trainer, threads=thread_count(settings.threads)),
+        seed=settings.seed,
+        directory=directory,
+        objective=settings.objective,
+        market_config=settings.market,
+        resume=True,
+    )
