@@ -226,7 +226,8 @@ def _order_book(config: OrderBookConfig) -> OrderBookMarket:
     )
     return OrderBookMarket(
         name=config.name, source=config.source, units=config.units, game=game, tick=float(rules.tick),
-        lot=float(rules.lot), venue=venue, flow=_compiled_flow(flow, rules.tick), window=rules.window, capacity=rules.capacity,
+        lot=float(rules.lot), venue=venue, flow=_compiled_flow(flow, rules.tick),
+        window=rules.window, capacity=rules.capacity,
         recording=dict(config.recording), baseline=glft(game),
     )  # fmt: skip
 

@@ -1,0 +1,103 @@
+"""What watches a training run: the score history, the state of the ternary weights, and the progress bar."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
+from torch import Tensor
+
+from bitquote.learning.module import QuoteLearner
+from bitquote.ternary.quantize import flip_rate, zero_share
+
+WARM_UP = 10.0
+"""Updates after which the average of the weights begins to remember more than a few."""
+
+
+def weight_averaging(decay: float) -> WeightAveraging:
+    """Lightning's moving average of the latent weights, with a memory that grows from nothing to `decay`.
+
+    Ternary weights flip until the end, so the last iterate is noisy; validation, checkpoints and the final policy use
+    the average. A constant decay would drag the random initial weights along for hundreds of updates.
+    """
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        return torch.lerp(averaged, current, max(1.0 - decay, WARM_UP / (float(count) + WARM_UP)))
+
+    return WeightAveraging(use_buffers=False, avg_fn=average)
+
+
+class ScoreHistory(Callback):
+    """Scores over environment steps and seconds; both go on counting after a resume.
+
+    Attributes:
+        rows: one dict {"steps", "seconds", "score"} a validation.
+        seconds: wall time of the fit so far, validations included.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._resumed_from = 0.0
+        self._started = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._resumed_from = self.seconds
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds = self._resumed_from + time.perf_counter() - self._started
+        steps = cast(QuoteLearner, pl_module).environment_steps
+        score = float(trainer.callback_metrics["score"])
+        self.rows.append({"steps": steps, "seconds": self.seconds, "score": score})
+        for logger in trainer.loggers:
+            logger.log_metrics({"steps_per_second": steps / self.seconds}, step=trainer.global_step)
+
+    def reached(self, level: float, *, lower_is_better: bool) -> dict[str, float] | None:
+        """The first validation whose score is at least as good as `level`; None if there is none."""
+        for row in self.rows:
+            if row["score"] <= level if lower_is_better else row["score"] >= level:
+                return row
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self.seconds = state_dict["seconds"]
+
+
+class TernaryMonitor(Callback):
+    """Logs for each ternary layer the share of zeros, and of the weights that changed during the epoch."""
+
+    def __init__(self) -> None:
+        self._before: list[Tensor] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._before = cast(QuoteLearner, pl_module).network.trits()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        after = cast(QuoteLearner, pl_module).network.trits()
+        for layer, (zeros, flips) in enumerate(zip(zero_share(after), flip_rate(self._before, after), strict=True)):
+            pl_module.log_dict({f"ternary/zeros_{layer}": zeros, f"ternary/flips_{layer}": flips})
+
+
+class Progress(RichProgressBar):
+    """Lightning's Rich bar with the two figures that matter here: the score and environment steps per second."""
+
+    def __init__(self, history: ScoreHistory) -> None:
+        super().__init__(leave=False)
+        self._history = history
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        if not self._history.rows:
+            return {}
+        last = self._history.rows[-1]
+        shown = {"score": f"{last['score']:.4g}"}
+        if last["steps"]:
+            shown["steps/s"] = f"{last['steps'] / last['seconds']:,.0f}"
+        return shown

@@ -1,0 +1,154 @@
+"""What may be chosen about a training run: the network, the learner and the trainer. No torch here.
+
+Frozen dataclasses of plain types, which serve as Hydra schemas too. Each checks itself, so that no run starts
+with an impossible value. The defaults are the order book's; the game, where a step costs a thousandth, takes the
+larger budgets of `conf/budget`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bitquote.errors import require, require_choice, require_integer, require_number
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The quoting network.
+
+    `action_scale` turns the two outputs into (half-spread, skew) in the market's units (price in the game, ticks in
+    the order book); left empty it is the market's natural distance 1/k. `baseline`: `direct` learns quotes from
+    scratch, `residual` learns what to add to GLFT's.
+    """
+
+    architecture: str = "ternary"
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    baseline: str = "direct"
+    action_scale: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("policy.architecture", self.architecture, ("ternary", "fp32"))
+        require_choice("policy.baseline", self.baseline, ("direct", "residual"))
+        require(len(self.hidden) >= 1, "policy.hidden", self.hidden, "a list of at least one layer width")
+        for width in self.hidden:
+            require_integer("policy.hidden", width, 1, 4096)
+        if self.action_scale is not None:
+            require(len(self.action_scale) == 2, "policy.action_scale", self.action_scale, "two numbers")
+            for scale in self.action_scale:
+                require_number("policy.action_scale", scale, 0.0, above=True)
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """What all learners share. An epoch is a block of iterations that ends with a validation and a checkpoint."""
+
+    kind: str = ""
+    epochs: int = 10
+    iterations_per_epoch: int = 30
+    learning_rate: float = 0.003
+    weight_decay: float = 0.0
+    averaging: float = 0.97
+    """Decay of the moving average of the latent weights that is evaluated and saved, per update."""
+    gradient_clip: float | None = 1.0
+    """Largest norm of the gradient; None for no limit."""
+    exploring_starts: int = 5
+    """Paths begin with an inventory uniform on -n..n, for PPO in the game at a random step too; 0: all flat."""
+
+    def __post_init__(self) -> None:
+        own = tuple(kind for kind, schema in LEARNERS.items() if schema is type(self))
+        require_choice("learner.kind", self.kind, own)
+        require_integer("learner.epochs", self.epochs, 1)
+        require_integer("learner.iterations_per_epoch", self.iterations_per_epoch, 1)
+        require_number("learner.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
+        require_number("learner.weight_decay", self.weight_decay, 0.0, 1.0)
+        require_number("learner.averaging", self.averaging, 0.0, 0.999999)
+        if self.gradient_clip is not None:
+            require_number("learner.gradient_clip", self.gradient_clip, 0.0, above=True)
+        require_integer("learner.exploring_starts", self.exploring_starts, 0)
+
+    @property
+    def iterations(self) -> int:
+        """Rollouts in the whole run."""
+        return self.epochs * self.iterations_per_epoch
+
+
+@dataclass(frozen=True)
+class DistillConfig(LearnerConfig):
+    """Regression on a known table of quotes: the exact optimum in the game, the tuned GLFT in the order book."""
+
+    kind: str = "distill"
+    iterations_per_epoch: int = 60
+    minibatch: int = 1024
+    paths: int = 64
+    """Paths of the rollout that gathers observations in the order book."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("learner.minibatch", self.minibatch, 1)
+        require_integer("learner.paths", self.paths, 1)
+
+
+@dataclass(frozen=True)
+class PathwiseConfig(LearnerConfig):
+    """Gradient through time: sampled fills forward, the derivative of the fill intensity backward."""
+
+    kind: str = "pathwise"
+    iterations_per_epoch: int = 8
+    learning_rate: float = 0.01
+    paths: int = 64
+    exploration: float = 0.3
+    """Order book: standard deviation of the noise that makes the fill model identifiable, in units of 1/k."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("learner.paths", self.paths, 1)
+        require_number("learner.exploration", self.exploration, 0.0, 10.0, above=True)
+
+
+@dataclass(frozen=True)
+class PPOConfig(LearnerConfig):
+    """Proximal policy optimisation (Schulman et al. 2017): knows no model of the market."""
+
+    kind: str = "ppo"
+    iterations_per_epoch: int = 12
+    paths: int = 64
+    passes: int = 1
+    """Times that each rollout is learnt from. Where simulating costs less than learning, one is best."""
+    minibatches: int = 2
+    """Parts that each pass cuts the rollout into."""
+    clip: float = 0.2
+    discount: float = 1.0
+    trace: float = 0.6
+    """Lambda of generalised advantage estimation."""
+    exploration: float = 0.3
+    """Standard deviation of the Gaussian exploration at the start, in units of the action scale."""
+    exploration_end: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("learner.paths", self.paths, 1)
+        require_integer("learner.passes", self.passes, 1)
+        require_integer("learner.minibatches", self.minibatches, 1)
+        require_number("learner.clip", self.clip, 0.0, 1.0, above=True)
+        require_number("learner.discount", self.discount, 0.0, 1.0)
+        require_number("learner.trace", self.trace, 0.0, 1.0)
+        require_number("learner.exploration", self.exploration, 0.0, 10.0, above=True)
+        require_number("learner.exploration_end", self.exploration_end, 0.0, 10.0, above=True)
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How the run is carried out. None of it changes the result."""
+
+    threads: int = 1
+    """Threads of the compiled rollout; torch itself keeps to one, which is fastest at these sizes."""
+    log_every_n_steps: int = 10
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        require_integer("trainer.threads", self.threads, 1, 1024)
+        require_integer("trainer.log_every_n_steps", self.log_every_n_steps, 1)
+        require(isinstance(self.progress, bool), "trainer.progress", self.progress, "true or false")
+
+
+LEARNERS: dict[str, type[LearnerConfig]] = {"distill": DistillConfig, "pathwise": PathwiseConfig, "ppo": PPOConfig}
