@@ -93,6 +93,7 @@ class PathwiseConfig(LearnerConfig):
     """Gradient through time: sampled fills forward, the derivative of the fill intensity backward."""
 
     kind: str = "pathwise"
+    epochs: int = 15
     iterations_per_epoch: int = 8
     learning_rate: float = 0.01
     paths: int = 64

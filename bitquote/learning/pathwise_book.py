@@ -27,7 +27,7 @@ from bitquote.learning.features import BookFeatures
 from bitquote.learning.learner import Learner, iteration_seed
 from bitquote.learning.regression import MEMORY, LinearRegression, LogisticRegression
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.rollout import BookRollout
+from bitquote.market.simulation import Rollout
 from bitquote.ternary.network import QuoteNetwork
 
 TRACE = 0.9
@@ -94,7 +94,7 @@ class BookPathwiseLearner(Learner):
             "rollout/fills": float(rollout.filled.sum(axis=(1, 2)).mean()),
         }
 
-    def _update_costate(self, rollout: BookRollout, *, first: bool) -> Tensor:
+    def _update_costate(self, rollout: Rollout, *, first: bool) -> Tensor:
         """Refine the costate; returns what one more order earns from each decision on, (paths, steps), in ticks."""
         earned = torch.from_numpy(np.diff(rollout.mid, axis=1) - 2.0 * self._penalty * rollout.inventory[:, 1:])
         features = self._features.costate(self._features.scaled(torch.from_numpy(rollout.observation)))
@@ -104,7 +104,7 @@ class BookPathwiseLearner(Learner):
         value = self.costate(features)
         return earned + torch.nn.functional.pad(value[:, 1:], (0, 1))
 
-    def _sides(self, rollout: BookRollout, later: Tensor) -> tuple[Side, Side]:
+    def _sides(self, rollout: Rollout, later: Tensor) -> tuple[Side, Side]:
         """The bid, and the ask mirrored."""
         scaled = self._features.scaled(torch.from_numpy(rollout.observation))
         half_spread, skew = torch.from_numpy(rollout.mean).double().unbind(-1)

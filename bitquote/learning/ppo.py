@@ -19,7 +19,6 @@ from bitquote.learning.learner import Learner, iteration_seed
 from bitquote.learning.regression import LinearRegression
 from bitquote.market.game import Game
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.rollout import BookRollout
 from bitquote.market.simulation import Rollout
 from bitquote.ternary.network import QuoteNetwork
 
@@ -89,7 +88,7 @@ class PPOLearner(Learner):
             for part in np.array_split(generator.permutation(len(self._experience.advantage)), self._config.minibatches)
         ]
 
-    def _rollout(self, seed: int, noise: tuple[float, float]) -> Rollout | BookRollout:
+    def _rollout(self, seed: int, noise: tuple[float, float]) -> Rollout:
         paths, spread = self._config.paths, self._config.exploring_starts
         if isinstance(self._market, Game):
             return self._market.rollout(
@@ -100,7 +99,7 @@ class PPOLearner(Learner):
         )
 
     @torch.no_grad()
-    def _estimate(self, rollout: Rollout | BookRollout) -> Experience:
+    def _estimate(self, rollout: Rollout) -> Experience:
         """Advantages by the critic of earlier iterations, which then learns from this one."""
         paths, steps, _ = rollout.observation.shape
         valid = torch.from_numpy(np.arange(steps) >= rollout.start[:, None]).flatten()
@@ -170,7 +169,7 @@ def generalised_advantages(reward: np.ndarray, value: np.ndarray, discount: floa
     return advantage
 
 
-def hedged_reward(rollout: Rollout | BookRollout) -> np.ndarray:
+def hedged_reward(rollout: Rollout) -> np.ndarray:
     """Rewards without what the mid's own move made, float64 (paths, steps).
 
     A control variate: where the mid moves without drift and independently of the fills, as in the game,

@@ -51,15 +51,6 @@ _LEVELS = (1, 3, 5)
 
 
 @kernel
-def set_inventory(observation, inventory, half_spread, skew):
-    """Write every entry that depends on `inventory` (orders); the baseline's quotes in ticks come with it."""
-    observation[INVENTORY] = inventory
-    observation[INVENTORY_TIME_LEFT] = inventory * observation[TIME_LEFT]
-    observation[GLFT_HALF_SPREAD] = half_spread
-    observation[GLFT_SKEW] = skew
-
-
-@kernel
 def look_up(table, step, inventory):
     """The two entries of `table` (2, steps, 2Q+1) at the whole order nearest to `inventory`."""
     bound = (table.shape[2] - 1) // 2
@@ -108,8 +99,9 @@ def observe(venue, state, step, table, observation):
     observation[_MARKOUT] = maker.recent_markout
 
     inventory = maker.position / order
-    half_spread, skew = look_up(table, step, inventory)
-    set_inventory(observation, inventory, half_spread, skew)
+    observation[INVENTORY] = inventory
+    observation[INVENTORY_TIME_LEFT] = inventory * observation[TIME_LEFT]
+    observation[GLFT_HALF_SPREAD], observation[GLFT_SKEW] = look_up(table, step, inventory)
 
 
 @inlined

@@ -13,14 +13,8 @@ from bitquote.errors import require, require_integer, require_number
 from bitquote.flow.poisson import PoissonFlow
 from bitquote.market import observation
 from bitquote.market.function_pointer import FunctionPointer, function_and_arguments
-from bitquote.market.rollout import (
-    BookRollout,
-    Exploration,
-    Quoter,
-    allocate_rollout,
-    run_paths,
-)
-from bitquote.market.simulation import Simulation, Tape
+from bitquote.market.rollout import Exploration, Quoter, allocate_rollout, run_paths
+from bitquote.market.simulation import Rollout, Simulation, Tape
 from bitquote.market.tape import record_tape
 from bitquote.market.venue import Venue
 from bitquote.quoting.parameters import GameParameters
@@ -118,7 +112,7 @@ class OrderBookMarket:
         seed: int,
         exploration: Exploration,
         threads: int | None,
-        record: BookRollout | None,
+        record: Rollout | None,
         progress: Callable[[int], None] | None,
     ) -> np.ndarray:
         paths = require_integer("paths", paths, 1)
@@ -163,8 +157,8 @@ class OrderBookMarket:
         start_inventory: int = 0,
         dither: bool = False,
         threads: int | None = None,
-    ) -> BookRollout:
-        """Episodes with everything a learner needs, see `BookRollout`.
+    ) -> Rollout:
+        """Episodes with everything a learner needs; mids, distances and actions are in ticks.
 
         `exploration` is the standard deviation of the noise on (half-spread, skew) in ticks, `start_inventory` the
         bound in orders of a uniform first inventory, `dither` rounds to ticks at random as it does not in evaluation.

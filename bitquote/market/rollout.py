@@ -16,8 +16,8 @@ from bitquote.errors import require
 from bitquote.flow.poisson import PoissonFlow, seed_book
 from bitquote.flow.random import normal, seed_generator, uniform
 from bitquote.market.action import distances, quote_prices
-from bitquote.market.observation import SIZE, look_up, observe, set_inventory
-from bitquote.market.simulation import for_each_block
+from bitquote.market.observation import SIZE, look_up, observe
+from bitquote.market.simulation import Rollout, for_each_block
 from bitquote.market.venue import (
     PathState,
     Venue,
@@ -50,24 +50,6 @@ class Exploration(NamedTuple):
     skew: float = 0.0
     start_inventory: int = 0  # orders: the first inventory is uniform within +- this
     dither: bool = False  # stochastic rounding to ticks
-
-
-class BookRollout(NamedTuple):
-    """Paths for a learner: `Rollout`'s arrays, distances in ticks, and the closed loop.
-
-    `response` float32 (paths, decisions, 2): how (half-spread, skew) would change with one more order of inventory.
-    """
-
-    observation: np.ndarray
-    mean: np.ndarray
-    action: np.ndarray
-    response: np.ndarray
-    reward: np.ndarray
-    inventory: np.ndarray
-    filled: np.ndarray
-    distance: np.ndarray
-    mid: np.ndarray
-    start: np.ndarray
 
 
 class Quoter(NamedTuple):
@@ -122,19 +104,6 @@ def start_path(venue, flow, state, seed, path, start_inventory):
 
 
 @njit(cache=True)
-def _record_response(observation, baseline, step, function, arguments, half_spread, skew, response):
-    """How the policy's output changes with one more order of inventory: the closed loop of the pathwise learner."""
-    inventory = observation[0]
-    up_half_spread, up_skew = look_up(baseline, step, inventory + 1.0)
-    set_inventory(observation, inventory + 1.0, up_half_spread, up_skew)
-    up = function(observation, *arguments)
-    response[0] = up[0] - half_spread
-    response[1] = up[1] - skew
-    own_half_spread, own_skew = look_up(baseline, step, inventory)
-    set_inventory(observation, inventory, own_half_spread, own_skew)
-
-
-@njit(cache=True)
 def _decide(venue, state, quoter, baseline, exploration, step, generator, observation, record, row, prices):
     """Observe, ask the quoter, explore, record; returns the distances asked for, in ticks."""
     observe(venue, state, step, baseline, observation)
@@ -150,9 +119,6 @@ def _decide(venue, state, quoter, baseline, exploration, step, generator, observ
             record.observation[row, step] = observation
             record.mean[row, step, 0] = half_spread
             record.mean[row, step, 1] = skew
-            _record_response(
-                observation, baseline, step, function, arguments, half_spread, skew, record.response[row, step]
-            )
         if exploration.half_spread > 0.0:
             half_spread += exploration.half_spread * normal(generator)
         if exploration.skew > 0.0:
@@ -258,14 +224,13 @@ def _run_block(venue, flow, state, quoter, baseline, exploration, seed, first, r
         )
 
 
-def allocate_rollout(paths: int, decisions: int) -> BookRollout:
+def allocate_rollout(paths: int, decisions: int) -> Rollout:
     """Buffers for `paths` episodes; with paths = 0 the empty record of an evaluation."""
     shape = (paths, decisions)
-    return BookRollout(
+    return Rollout(
         observation=np.zeros((*shape, SIZE), np.float32),
         mean=np.zeros((*shape, 2), np.float32),
         action=np.zeros((*shape, 2), np.float32),
-        response=np.zeros((*shape, 2), np.float32),
         reward=np.zeros(shape, np.float32),
         inventory=np.zeros((paths, decisions + 1), np.float32),
         filled=np.zeros((*shape, 2), np.float32),
@@ -286,7 +251,7 @@ def run_paths(
     paths: int,
     seed: int,
     threads: int | None = None,
-    record: BookRollout | None = None,
+    record: Rollout | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Run `paths` episodes over threads; the result does not depend on their number. Returns SUMMARY (paths,).

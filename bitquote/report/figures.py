@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bitquote.evaluation.attribution import PARTS
-from bitquote.market.rollout import BookRollout
 from bitquote.market.simulation import Rollout
 from bitquote.report.surface import Surface, matched
 from bitquote.report.table import ranked
@@ -90,7 +89,7 @@ def _symmetric(*arrays: np.ndarray) -> TwoSlopeNorm:
     return TwoSlopeNorm(0.0, -high, high)
 
 
-def episode(rollout: Rollout | BookRollout, path: int, *, dt: float, price_unit: float, units: Units) -> Figure:
+def episode(rollout: Rollout, path: int, *, dt: float, price_unit: float, units: Units) -> Figure:
     """One path of a rollout: the mid with the quotes and the fills, the inventory, the objective as it accrues.
 
     `dt` is the time between decisions, `price_unit` the price of one unit of the rollout's mids and distances.
@@ -118,7 +117,7 @@ def episode(rollout: Rollout | BookRollout, path: int, *, dt: float, price_unit:
     return figure
 
 
-def _draw_quotes(axis: Axes, rollout: Rollout | BookRollout, path: int, time: np.ndarray, price_unit: float) -> None:
+def _draw_quotes(axis: Axes, rollout: Rollout, path: int, time: np.ndarray, price_unit: float) -> None:
     """The mid, both quotes as steps, and a triangle at the quote of every decision after which it was filled."""
     first = int(rollout.start[path])
     mid, distances = rollout.mid[path, first:], rollout.distance[path, first:]

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from bitquote.evaluation.distance import no_quote_of, price_unit
 from bitquote.market import Game, OrderBookMarket
-from bitquote.market.rollout import BookRollout
 from bitquote.market.simulation import Rollout
 from bitquote.quoting import QUOTERS, QuoteTable, glft_shifted
 from bitquote.report.figures import Units, benchmark_figure, episode, quote_surfaces
@@ -40,7 +39,7 @@ def reference_table(market: Game | OrderBookMarket, result: dict[str, Any]) -> Q
     return QUOTERS[result["reference"]](market.game)
 
 
-def _surface(market: Game | OrderBookMarket, quoter: Any, rollout: Rollout | BookRollout) -> Surface:
+def _surface(market: Game | OrderBookMarket, quoter: Any, rollout: Rollout) -> Surface:
     """All of a table, and of a game's policy; of an order book's, which reads the book too, the mean of its quotes."""
     if isinstance(quoter, QuoteTable):
         return table_surface(quoter, market.game)

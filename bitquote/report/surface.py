@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitquote.evaluation.distance import half_spread_and_skew
-from bitquote.market.rollout import BookRollout
 from bitquote.market.simulation import Rollout
 from bitquote.quoting import GameParameters, QuoteTable
 
@@ -42,7 +41,7 @@ def table_surface(table: QuoteTable, parameters: GameParameters, largest: int = 
 
 
 def rollout_surface(
-    rollout: Rollout | BookRollout,
+    rollout: Rollout,
     parameters: GameParameters,
     *,
     price_unit: float,
