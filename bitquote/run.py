@@ -35,7 +35,7 @@ class Run:
     @classmethod
     def load(cls, directory: Path) -> Run:
         """The run that `directory` holds."""
-        return cls(directory, read_json(directory / METRICS), read_json(directory / BENCHMARK))
+        return cls(directory, read_json(directory / METRICS, "updates"), read_json(directory / BENCHMARK, "rows"))
 
     @property
     def policy(self) -> Any:
@@ -83,14 +83,18 @@ def make_directory(directory: Path) -> None:
         raise InputError(f"the disk of {directory} has {free / 2**20:.0f} MB free: a run needs {ROOM / 2**20:.0f} MB")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that a run wrote."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """The object in a JSON file that a run wrote, which must hold `keys`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{path} is damaged: it is not JSON") from None
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise InputError(f"{path} is damaged: it does not hold {key!r}")
+    return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

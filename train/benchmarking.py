@@ -9,6 +9,7 @@ from typing import Any
 from bitquote import run
 from bitquote.config import Settings
 from bitquote.errors import InputError
+from bitquote.evaluation import check_seeds
 from bitquote.report.table import print_benchmark
 from bitquote.ternary import Policy, load_policy
 
@@ -37,7 +38,8 @@ def benchmark(words: Sequence[str]) -> dict[str, Any]:
 def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
     _, settings, market = compose(overrides)
     path = Path(output) if output else run.new_directory(None, market.name) / run.BENCHMARK
-    run.make_directory(path.parent)
+    _check_writable(path)
+    check_seeds(settings.benchmark.seed, [], settings.benchmark.tuning.seed)
     return judge(settings, market, {}, [], tune(settings, market)), path
 
 
@@ -52,9 +54,16 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tupl
     else:
         # What run= names, be it a run or a sweep; a list of runs has no directory of its own.
         path = (run.new_directory(None, market.name) if "," in text else Path(text)) / run.BENCHMARK
-    run.make_directory(path.parent)
+    _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
     return judge(settings, with_baseline(market, tuned), policies, seeds, tuned), path
+
+
+def _check_writable(path: Path) -> None:
+    """Raise `InputError` before any work is done where the result could not be written."""
+    if path.is_dir():
+        raise InputError(f"output={path} is a directory: must be a file, such as {path / run.BENCHMARK}")
+    run.make_directory(path.parent)
 
 
 def _directories(text: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +43,9 @@ def tuning_of_run(directory: Path, settings: Settings, market: Game | OrderBookM
         return tuned
     record = read_json(path)
     try:
-        shift, scale = float(record["shift"]), float(record["scale"])
+        shift, scale, _ = float(record["shift"]), float(record["scale"]), (int(record["seed"]), record["objective"])
+        if not math.isfinite(shift) or not math.isfinite(scale):
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path} is damaged: delete it, and it is made again") from None
     return Tuned(glft_shifted(market.game, shift, scale), shift, scale, record)

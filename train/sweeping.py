@@ -17,8 +17,7 @@ from bitquote import run
 from bitquote.errors import InputError
 from bitquote.report.numbers import decimals_for, number
 
-from .composition import compose
-from .training import finish, record
+from .training import compose_training, finish, record
 from .words import refuse, split
 
 SWEEP = "sweep.json"
@@ -62,11 +61,20 @@ def combinations(lists: Sequence[str]) -> list[list[str]]:
 
 def finished_runs(directory: Path) -> list[Path]:
     """The directories of a sweep's finished runs."""
-    runs = [directory / row["directory"] for row in run.read_json(directory / SWEEP)["runs"]]
+    runs = [directory / row["directory"] for row in _read(directory)["runs"]]
     finished = [path for path in runs if (path / run.BENCHMARK).exists()]
     if not finished:
         raise InputError(f"the sweep {directory} has no finished run yet")
     return finished
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    """The content of sweep.json."""
+    summary = run.read_json(directory / SWEEP, "runs")
+    for row in summary["runs"]:
+        if not isinstance(row, dict) or not {"overrides", "directory"} <= row.keys():
+            raise InputError(f"{directory / SWEEP} is damaged: a run in it has no overrides or no directory")
+    return summary
 
 
 def _begin_sweep(lists: Sequence[str], output: str | None) -> Path:
@@ -74,7 +82,7 @@ def _begin_sweep(lists: Sequence[str], output: str | None) -> Path:
     everything = combinations(lists)
     if len(everything) > LARGEST:
         raise InputError(f"the lists make {len(everything)} combinations: at most {LARGEST} in one sweep")
-    nodes = [compose(overrides)[0] for overrides in everything]
+    nodes = [compose_training(overrides)[0] for overrides in everything]
     directory = run.new_directory(output, "sweep")
     for index, node in enumerate(nodes):
         record(directory / str(index), node)
@@ -85,7 +93,7 @@ def _begin_sweep(lists: Sequence[str], output: str | None) -> Path:
 
 def _finish_sweep(directory: Path) -> dict[str, Any]:
     """Train what has no benchmark yet; sweep.json is brought up to date after each run."""
-    summary = run.read_json(directory / SWEEP)
+    summary = _read(directory)
     for index, row in enumerate(summary["runs"]):
         print(f"run {index + 1} of {len(summary['runs'])}: {' '.join(row['overrides'])}", flush=True)
         finished = finish(directory / row["directory"])

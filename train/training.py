@@ -12,12 +12,13 @@ import yaml
 
 from bitquote import run
 from bitquote.config import Settings, thread_count
+from bitquote.evaluation import check_seeds
 from bitquote.market import Game, OrderBookMarket
 from bitquote.report.table import print_benchmark
 from bitquote.run import Run
 from bitquote.ternary import load_policy
 
-from .composition import compose, compose_recorded
+from .composition import Composed, compose, compose_recorded
 from .judging import judge, tuning_of_run, with_baseline
 from .words import refuse, split
 
@@ -26,7 +27,7 @@ def train(words: Sequence[str]) -> Run:
     """Train a policy and benchmark it in a new run directory, or finish the run of `run=`."""
     own, overrides = split(words, ("run", "output"))
     if "run" not in own:
-        node, _, market = compose(overrides)
+        node, _, market = compose_training(overrides)
         directory = run.new_directory(own.get("output"), market.name)
         record(directory, node)
     else:
@@ -38,6 +39,14 @@ def train(words: Sequence[str]) -> Run:
     print_benchmark(finished.benchmark)
     print(f"look at it with: tensorboard --logdir {directory}")
     return finished
+
+
+def compose_training(overrides: Sequence[str]) -> Composed:
+    """What `overrides` make, if its seeds are such that the benchmark after the training can be trusted."""
+    composed = compose(overrides)
+    settings = composed[1]
+    check_seeds(settings.benchmark.seed, [settings.seed], settings.benchmark.tuning.seed)
+    return composed
 
 
 def record(directory: Path, node: dict[str, Any]) -> None:
@@ -70,7 +79,7 @@ def _train_and_judge(
     result = judge(settings, market, {"policy": policy}, [settings.seed], tuned)
     from .presenting import present  # imports torch, which only training needs
 
-    present(directory, node, market, policy, result, run.read_json(directory / run.METRICS)["updates"])
+    present(directory, node, market, policy, result, run.read_json(directory / run.METRICS, "updates")["updates"])
     run.write_json(directory / run.BENCHMARK, result)
 
 

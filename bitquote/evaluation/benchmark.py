@@ -40,7 +40,10 @@ def benchmark(
     require_choice("objective", objective, OBJECTIVES)
     paths, seed = require_integer("benchmark.paths", paths, 2), require_integer("benchmark.seed", seed, 0)
     training_seeds = [require_integer("training_seeds", value, 0) for value in training_seeds]
-    _check_seeds(seed, training_seeds, tuning)
+    if not isinstance(tuning, Tuned):
+        for key in tuning:
+            require_choice("benchmark.tuning", key, _TUNING_KEYS)
+    check_seeds(seed, training_seeds, (tuning.record if isinstance(tuning, Tuned) else tuning).get("seed"))
     tuned = _tuned(market, objective, tuning, threads, progress)
     quoters = baseline_tables(market.game, tuned.table) | _named(policies)
     words: dict[str, Any] = {"objective": objective, "paths": paths, "seed": seed, "threads": threads}
@@ -105,16 +108,13 @@ def _tuned(
     return tuning
 
 
-def _check_seeds(seed: int, training_seeds: list[int], tuning: Mapping[str, Any] | Tuned) -> None:
-    """Test, training and tuning must not share random numbers."""
-    words = tuning.record if isinstance(tuning, Tuned) else tuning
-    if not isinstance(tuning, Tuned):
-        for key in tuning:
-            require_choice("benchmark.tuning", key, _TUNING_KEYS)
-    tuning_seed = require_integer("tuning.seed", words.get("seed"), 0)
-    require(seed not in training_seeds, "benchmark.seed", seed, "a seed that training did not use")
-    require(seed != tuning_seed, "benchmark.seed", seed, "another than tuning.seed")
-    require(tuning_seed not in training_seeds, "tuning.seed", tuning_seed, "a seed that training did not use")
+def check_seeds(seed: int, training_seeds: Sequence[int], tuning_seed: Any) -> None:
+    """Raise `InputError` where test, training and tuning share random numbers."""
+    tuning_seed = require_integer("benchmark.tuning.seed", tuning_seed, 0)
+    unused = "a seed that training does not use"
+    require(seed not in training_seeds, "benchmark.seed", seed, unused)
+    require(seed != tuning_seed, "benchmark.seed", seed, "another than benchmark.tuning.seed")
+    require(tuning_seed not in training_seeds, "benchmark.tuning.seed", tuning_seed, unused)
 
 
 def _named(policies: Mapping[str, Any]) -> dict[str, Any]:

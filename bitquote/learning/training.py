@@ -88,6 +88,8 @@ def train(
 
     with _torch_settings(seed):
         module = _build(market, network, learner, trainer, seed, objective)
+        if checkpoint is not None:
+            _check_checkpoint(checkpoint, module)
         history = ScoreHistory()
         with _quiet(), _interruptible():
             lightning = _lightning_trainer(learner, trainer, directory, history, callbacks)
@@ -242,6 +244,16 @@ def _lightning_trainer(
         enable_model_summary=False,
         gradient_clip_val=learner.gradient_clip,
     )
+
+
+def _check_checkpoint(path: Path, module: QuoteLearner) -> None:
+    """Raise `InputError` unless `path` holds the weights of a network and a learner such as `module`'s."""
+    try:
+        found = {name: value.shape for name, value in torch.load(path, weights_only=True)["state_dict"].items()}
+    except Exception:  # whatever the bytes of a damaged file make of torch's reader
+        raise InputError(f"{path} is damaged: delete it, and the training begins anew") from None
+    if found != {name: value.shape for name, value in module.state_dict().items()}:
+        raise InputError(f"{path} is of another network or learner: delete it, and the training begins anew")
 
 
 def _metrics(

@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
 
     game = Game(GameParameters(gamma=options.gamma))
-    console = Console()
+    console = Console(width=120)
     columns = ("beats A-S, s", "N95, s", "N99, s", "end gap", "worst gap", "cert. eq.", "end, s", "steps", "steps/s")
     table = Table(
         "learner", "network", *columns, title=f"{options.objective}, gamma {options.gamma:g}, {options.seeds} seeds"

@@ -125,8 +125,8 @@ def test_the_tuning_is_published(result):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"training_seeds": [1]}, "benchmark.seed is 1: .* training did not use"),
-        ({"training_seeds": [2]}, "tuning.seed is 2: .* training did not use"),
+        ({"training_seeds": [1]}, "benchmark.seed is 1: .* training does not use"),
+        ({"training_seeds": [2]}, "tuning.seed is 2: .* training does not use"),
         ({"tuning": {"seed": 1}}, "benchmark.seed is 1: .* tuning.seed"),
         ({"tuning": {"seed": 2, "path": 3}}, "benchmark.tuning is 'path'"),
         ({"tuning": {"paths": 10}}, "tuning.seed is None"),
