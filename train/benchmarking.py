@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,11 @@ def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[st
 
 
 def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
+    directories = _directories(text)
+    record, *_ = compose_recorded(directories[0])
+    overrides = [word for word in overrides if not _repeats(word, record)]
     others = [word for word in overrides if word.partition("=")[0] not in CHANGEABLE]
     refuse(others, f"with run= only {', '.join(CHANGEABLE)} can be changed")
-    directories = _directories(text)
     _, settings, market = compose_recorded(directories[0], overrides)
     policies, seeds = _policies(directories, settings)
     if output:
@@ -57,6 +59,13 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tupl
     _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
     return judge(settings, with_baseline(market, tuned), policies, seeds, tuned), path
+
+
+def _repeats(word: str, record: Mapping[str, Any]) -> bool:
+    """Whether `word`, such as market=game or seed=1, only says again what a run has recorded."""
+    key, _, value = word.partition("=")
+    recorded = record["market"]["name"] if key == "market" else record.get(key)
+    return recorded is not None and str(recorded) == value
 
 
 def _check_writable(path: Path) -> None:

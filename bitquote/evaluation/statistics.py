@@ -84,6 +84,8 @@ def certainty_equivalent(profit: ArrayLike, gamma: float) -> float | None:
     Refused unless gamma * std(profit) < 0.75 and the effective sample size exceeds 1e4: beyond that the mean is
     ruled by paths that the sample does not hold, and its standard error hides it.
     """
+    if np.ptp(profit) == 0.0:  # a sure profit, such as that of not quoting, needs no estimate
+        return float(np.asarray(profit, np.float64)[0])
     if not is_risk_moderate(profit, gamma) or effective_sample_size(profit, gamma) <= SMALLEST_SAMPLE:
         return None
     return sample_certainty_equivalent(profit, gamma)

@@ -23,7 +23,7 @@ class Policy:
     Attributes:
         description: names and ranges of the observation, widths, how outputs become a quote.
         metadata: what was saved beside it, such as the market.
-        arguments: `PolicyArguments`, arrays that the kernel reads.
+        arguments: the arrays of `PolicyArguments` that the kernel reads, as the plain tuple that numba can unpack.
     """
 
     kernel = staticmethod(kernels.quote_kernel)
@@ -32,7 +32,8 @@ class Policy:
         """`tensors` by `description.layout()`; `metadata` holds anything that JSON can."""
         self.description = description
         self.metadata = dict(metadata)
-        self.arguments = _allocate(description)
+        self._arrays = _allocate(description)
+        self.arguments = tuple(self._arrays)
         self.update(tensors)
 
     @property
@@ -70,13 +71,13 @@ class Policy:
         require_choice("architecture", self.architecture, ("ternary",))
         values = self._checked(observation)
         activations = np.empty(values.size, np.float32)
-        kernels.scale_inputs(values, self.arguments.scales, activations)
+        kernels.scale_inputs(values, self._arrays.scales, activations)
         kernels.round_all(activations)
         layers, start = [], 0
         for width in self.description.hidden:
             stop = start + activations.size * width
             accumulators = np.empty(width, np.int32)
-            kernels.accumulate(activations, self.arguments.weights[start:stop], accumulators)
+            kernels.accumulate(activations, self._arrays.weights[start:stop], accumulators)
             layers.append((activations.astype(np.int64), accumulators.astype(np.int64)))
             activations, start = np.empty(width, np.float32), stop
             kernels.requantize(accumulators, activations)
@@ -90,7 +91,7 @@ class Policy:
         """Check new weights of the same layout and copy them into `arguments`, in place."""
         check_tensors(self.description, tensors)
         self._tensors = {name: np.array(array) for name, array in tensors.items()}
-        weights, scales, _ = self.arguments
+        weights, scales, _ = self._arrays
         layers = [tensors[f"hidden.{layer}.weight"].T.ravel() for layer in range(len(self.description.hidden))]
         head = 2 * self.observation_size + kernels.CONSTANTS
         end = head + tensors["head.weight"].size

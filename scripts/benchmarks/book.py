@@ -118,6 +118,7 @@ def make_flow(live: int) -> PoissonFlow:
         stale_cancel_rate=1.0,
         market_rate_bid=live / 80,
         market_rate_ask=live / 80,
+        market_reach=1_000_000,
         informed_rate=live / 400,
         limit_distance=(20 * exponential_quantiles).astype(np.int64),
         limit_size=sizes,

@@ -127,7 +127,7 @@ def test_the_tuning_is_published(result):
     [
         ({"training_seeds": [1]}, "benchmark.seed is 1: .* training does not use"),
         ({"training_seeds": [2]}, "tuning.seed is 2: .* training does not use"),
-        ({"tuning": {"seed": 1}}, "benchmark.seed is 1: .* tuning.seed"),
+        ({"tuning": {"seed": 1}}, r"benchmark.seed is 1: .*tuning\.seed"),
         ({"tuning": {"seed": 2, "path": 3}}, "benchmark.tuning is 'path'"),
         ({"tuning": {"paths": 10}}, "tuning.seed is None"),
         ({"objective": "profit"}, "objective is 'profit'"),

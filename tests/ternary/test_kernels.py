@@ -83,7 +83,7 @@ def test_an_observation_of_another_size_gets_no_quotes(build):
 
 def test_diverged_weights_get_no_quotes(build):
     policy = build().policy()
-    policy.arguments.scales[-1] = np.nan
+    policy.arguments[1][-1] = np.nan
     assert quote_kernel(np.ones(6), *policy.arguments) == (policy.no_quote, 0.0)
 
 
