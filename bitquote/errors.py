@@ -28,16 +28,27 @@ def require_number(
     bound = f"a finite number {'above' if above else 'of at least'} {low:g}" if low > -math.inf else "a finite number"
     if high < math.inf:
         bound += f" and at most {high:g}"
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    require(number and (value > low if above else value >= low) and value <= high, field, value, bound)
-    return float(value)
+    number = _as_float(value)
+    inside = (number > low if above else number >= low) and number <= high
+    require(math.isfinite(number) and inside, field, value, bound)
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """`value` as a float; NaN for what is no number, infinity for an integer beyond a double."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def require_integer(field: str, value: Any, low: int, high: int = 2**53) -> int:
     """An integer in [low, high]; booleans, text and fractions are refused."""
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     bound = f"an integer of at least {low}" if high == 2**53 else f"an integer from {low} to {high}"
-    require(integer and low <= value <= high, field, value, bound)
+    require(integer and low <= int(value) <= high, field, value, bound)
     return int(value)
 
 

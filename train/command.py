@@ -29,7 +29,9 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # so that a reader who has gone is noticed here and not at exit
+        return status
     except InputError as error:
         return _report(error, BAD_INPUT)
     except KeyboardInterrupt as interruption:

@@ -8,4 +8,14 @@ from bitquote.market.order_book import OrderBookMarket
 from bitquote.market.simulation import Rollout, Simulation, Tape
 from bitquote.quoting.parameters import GameParameters
 
-__all__ = ["Evaluation", "Game", "GameParameters", "OrderBookMarket", "Rollout", "Simulation", "Tape", "build", "shipped_configuration"]
+__all__ = [
+    "Evaluation",
+    "Game",
+    "GameParameters",
+    "OrderBookMarket",
+    "Rollout",
+    "Simulation",
+    "Tape",
+    "build",
+    "shipped_configuration",
+]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bitquote.errors import InputError, require, require_integer, require_number
+from bitquote.errors import InputError, require, require_choice, require_integer, require_number
 from bitquote.flow.poisson import QUANTILES, PoissonFlow
 from bitquote.market.game import Game
 from bitquote.market.order_book import OrderBookMarket
@@ -119,18 +119,9 @@ class OrderBookConfig:
 
 
 @dataclass(frozen=True)
-class GameConfig:
-    """The Avellaneda-Stoikov game; the fields are those of `GameParameters`."""
+class GameConfig(GameParameters):
+    """The Avellaneda-Stoikov game."""
 
-    A: float = 140.0
-    k: float = 1.5
-    sigma: float = 2.0
-    gamma: float = 0.1
-    horizon: float = 1.0
-    steps: int = 200
-    max_inventory: int = 60
-    fill_convention: str = "linear"
-    mid_convention: str = "two_point"
     kind: str = "game"
     name: str = "game"
 
@@ -153,8 +144,7 @@ def shipped_configuration(name: str) -> dict[str, Any]:
 def build(config: Mapping[str, Any]) -> Game | OrderBookMarket:
     """The market that `config` describes; every error is one line that names the field."""
     require(isinstance(config, Mapping), "market", config, "a mapping of settings")
-    kind = config.get("kind")
-    require(isinstance(kind, str) and kind in _KINDS, "market.kind", kind, "one of " + ", ".join(_KINDS))
+    kind = require_choice("market.kind", config.get("kind"), tuple(_KINDS))
     schema = _typed(_KINDS[kind], config, "market")
     return _game(schema) if isinstance(schema, GameConfig) else _order_book(schema)
 
@@ -180,16 +170,15 @@ def _typed(schema: type, values: Any, where: str) -> Any:
         elif key == "recording":
             require(isinstance(value, Mapping), f"{where}.{key}", value, "a mapping of figures")
         made[key] = value
-    return schema(**made)
+    try:
+        return schema(**made)
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
 
 
 def _game(config: GameConfig) -> Game:
-    values = dataclasses.asdict(config)
-    del values["kind"], values["name"]
-    try:
-        return Game(GameParameters(**values), name=config.name)
-    except InputError as error:
-        raise InputError(f"market.{error}") from None
+    names = (f.name for f in dataclasses.fields(GameParameters))
+    return Game(GameParameters(**{name: getattr(config, name) for name in names}), name=config.name)
 
 
 def _order_book(config: OrderBookConfig) -> OrderBookMarket:

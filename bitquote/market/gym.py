@@ -10,7 +10,7 @@ environments reset a finished episode at the next step (NEXT_STEP autoreset), wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -167,9 +167,8 @@ def _checked(action: Any, shape: tuple[int, ...]) -> np.ndarray:
 class _Environment(gymnasium.Env):
     """One episode at a time."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
-
     def __init__(self, episodes: GameEpisodes | OrderBookEpisodes):
+        self.metadata = {"render_modes": []}
         self._episodes = episodes
         self._step = -1
         self.action_space = episodes.action_space
@@ -195,9 +194,8 @@ class _Environment(gymnasium.Env):
 class _Vector(VectorEnv):
     """`num_envs` episodes side by side."""
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
-
     def __init__(self, episodes: GameEpisodes | OrderBookEpisodes):
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
         self._episodes = episodes
         self.num_envs = episodes.count
         self._steps = np.full(self.num_envs, -1)
