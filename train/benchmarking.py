@@ -72,6 +72,8 @@ def _check_writable(path: Path) -> None:
     """Raise `InputError` before any work is done where the result could not be written."""
     if path.is_dir():
         raise InputError(f"output={path} is a directory: must be a file, such as {path / run.BENCHMARK}")
+    if path.suffix != ".json":  # lest a slip overwrite some other file
+        raise InputError(f"output={path} must end in .json")
     run.make_directory(path.parent)
 
 

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _report(error, BAD_INPUT)
     except KeyboardInterrupt as interruption:
-        return _report(f"interrupted; {interruption or 'nothing had begun'}", INTERRUPTED)
+        return _report(f"interrupted; {str(interruption) or 'nothing had begun'}", INTERRUPTED)
     except MemoryError:
         return _report("not enough memory: take fewer paths or a smaller network", 1)
     except BrokenPipeError:

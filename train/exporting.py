@@ -24,6 +24,8 @@ def export(words: Sequence[str]) -> Path:
             raise InputError(f"{key}= is missing: see bitquote export --help")
     path = Path(own["output"])
     policy = load_policy(run.existing_directory(own["run"]) / run.POLICY)
+    if path.suffix != ".safetensors":  # lest a slip overwrite some other file
+        raise InputError(f"output={path} must end in .safetensors")
     run.make_directory(path.parent)
     policy.save(path)
     print(f"written to {path}")
