@@ -1,0 +1,60 @@
+"""A parameter server: gradients travel asynchronously, within bounds, and survive crashes.
+
+`Server` holds the weights, `Client` pushes gradients and pulls weights, `ParameterServerStrategy` puts both under an
+unmodified LightningModule (`Trainer(strategy="parameter_server")` once this package is imported). Knows nothing of
+markets. Importing it is cheap: numpy's company, torch, Lightning and Ray wait until they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bitquote.server.config import ServerConfig
+from bitquote.server.errors import Fenced, Rejected, ServerError, ServerUnavailable, SnapshotError
+from bitquote.server.registration import register
+
+if TYPE_CHECKING:
+    from bitquote.server.client import Client
+    from bitquote.server.line import Result
+    from bitquote.server.proximal import L1, Box, Group, ProximalGradient
+    from bitquote.server.server import Outcome, Server
+    from bitquote.server.strategy import ParameterServerStrategy
+
+__all__ = [
+    "L1",
+    "Box",
+    "Client",
+    "Fenced",
+    "Group",
+    "Outcome",
+    "ParameterServerStrategy",
+    "ProximalGradient",
+    "Rejected",
+    "Result",
+    "Server",
+    "ServerConfig",
+    "ServerError",
+    "ServerUnavailable",
+    "SnapshotError",
+]
+
+_LAZY = {
+    "Box": "proximal",
+    "Client": "client",
+    "Group": "proximal",
+    "L1": "proximal",
+    "Outcome": "server",
+    "ParameterServerStrategy": "strategy",
+    "ProximalGradient": "proximal",
+    "Result": "line",
+    "Server": "server",
+}
+
+register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,0 +1,486 @@
+"""What a shard's process does while it serves: carries messages between connections and the state of the shard.
+
+One thread waits for whatever comes first and acts on it; it never waits for one worker. The slots of a connection
+belong to the server from the message that names them to the answer: a gradient is read where the worker has put it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bitquote.errors import InputError
+from bitquote.server import snapshot, wire
+from bitquote.server.errors import ProtocolError, Rejected
+from bitquote.server.memory import NO_PAIR, BegunPage, Slots, anonymous_file, content, file_of
+from bitquote.server.message import Kind, Message, Reply, Status
+from bitquote.server.points import reach
+from bitquote.server.setup import Setup
+from bitquote.server.shard import ShardState, snapshot_name
+from bitquote.server.writer import Job, SnapshotWriter, Withheld
+
+PUSH: Final = Kind.PUSH
+JOIN: Final = Kind.JOIN
+FLOAT32: Final = np.dtype(np.float32)
+READ: Final = select.POLLIN
+WRITE: Final = select.POLLOUT
+"""The same of poll and epoll."""
+PEERS: Final = 2048
+"""Connections of one shard at most: its workers, those that are about to be replaced, and observers."""
+PARKED: Final = 64
+"""Unanswered requests of one connection at most."""
+HELLO_PATIENCE: Final = 5.0
+"""Seconds within which a connection must say who it is."""
+SMALLEST_BULK: Final = 1 << 26
+"""Bytes of a file that may always come; larger ones must fit the model."""
+LARGEST_MODEL: Final = 1 << 33
+"""Bytes of a definition at most."""
+
+
+class Peer:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket, now: float) -> None:
+        self.socket = connection
+        self.descriptor = connection.fileno()
+        self.head = memoryview(bytearray(wire.HEAD))
+        self.space = self.head[: wire.HELLO]
+        """What remains to be filled of the part of a frame that is being read."""
+        self.part = self.space
+        self.message: Message | None = None
+        """A message whose body or file is still to come, and its head."""
+        self.expected: wire.Head | None = None
+        self.greeted = False
+        self.since = now
+        """When it was accepted, or when it last took what was sent to it."""
+        self.outbox: deque[tuple[memoryview, list[int]]] = deque()
+        self.worker = -1
+        self.epoch = 0
+        self.joined = False
+        self.slots: Slots | None = None
+        self.pairs: dict[tuple[Kind, int], int] = {}
+        """Requests that wait in the shard, with the pair of slots that each has."""
+
+
+class Service:
+    """Carries messages between connections and the state of the shard."""
+
+    def __init__(self, setup: Setup, page: BegunPage, state: ShardState) -> None:
+        self.setup = setup
+        self.page = page
+        self.state = state
+        self.peers: dict[int, Peer] = {}
+        self.workers: dict[int, Peer] = {}
+        self.over: list[tuple[int, int]] = []
+        """Stays that have ended since the last snapshot was taken; their lines are needed until it is written."""
+        self.withheld: list[Withheld] = []
+        self.poller = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self.listener = socket.socket(fileno=setup.listener)
+        self.listener.setblocking(False)
+        self.listening = False
+        self.writer = SnapshotWriter(Path(setup.directory), snapshot_name(setup.shard), sync=setup.log is not None)
+        self.now = time.monotonic()
+        """Seconds, of a clock that the shard lives by."""
+        self.log = None if setup.log is None else open(setup.log, "ab", buffering=0)  # noqa: SIM115
+
+    def run(self, took: float | None) -> None:
+        """Serve until the parent is gone; `took` is the time that a takeover has lasted so far."""
+        self.poller.register(self.setup.parent, READ)
+        self.poller.register(self.writer.done, READ)
+        self._listen(True)
+        self._settle(self.now)
+        self._report({"event": "serving", "term": self.state.term, "seconds": took})
+        interval = min(self.state.config.heartbeat / 8.0, 0.5)
+        timeout = interval if hasattr(select, "epoll") else 1000.0 * interval
+        now = next_tick = last = self.now
+        while True:
+            events = self.poller.poll(timeout)
+            # The shard's time stands still while this process does: its own pause is not the workers' silence.
+            now, last = now + min(time.monotonic() - last, 2.0 * interval), time.monotonic()
+            self.now = now
+            for descriptor, _ in events:
+                peer = self.peers.get(descriptor)
+                if peer is not None:
+                    self._serve(peer, now)
+                elif descriptor == self.writer.done:
+                    self._written(now, wait=False)
+                elif descriptor == self.setup.listener:
+                    self._accept(now)
+                elif descriptor == self.setup.parent:
+                    return
+            if now >= next_tick:
+                next_tick = now + interval
+                self._tick(now)
+                if os.getppid() != self.setup.parent_process:  # a child that it forked may keep its pipe open
+                    return
+
+    def close(self) -> None:
+        """After the parent's end: a last snapshot for whoever asked for a directory."""
+        self.writer.close()
+        if self.setup.log is not None and self.state.size:
+            with suppress(OSError, InputError):
+                arrays, meta = self.state.snapshot()
+                snapshot.write(Path(self.setup.directory), self.writer.name, snapshot.pack(arrays, meta))
+
+    # Connections.
+
+    def _listen(self, listen: bool) -> None:
+        if listen and not self.listening:
+            self.poller.register(self.setup.listener, READ)
+        elif not listen and self.listening:
+            self.poller.unregister(self.setup.listener)
+        self.listening = listen
+
+    def _accept(self, now: float) -> None:
+        try:
+            connection, _ = self.listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # too many open files: try again a little later
+            self._note("connection not accepted", error=str(error))
+            self._listen(False)
+            return
+        connection.setblocking(False)
+        if len(self.peers) >= PEERS:
+            with suppress(OSError):
+                connection.send(wire.welcome(wire.FULL, self.setup.shard, self.setup.shards))
+            connection.close()
+            return
+        peer = Peer(connection, now)
+        self.peers[peer.descriptor] = peer
+        self.poller.register(peer.descriptor, READ)
+
+    def _serve(self, peer: Peer, now: float) -> None:
+        """One step for a connection on which something can be done."""
+        try:
+            if peer.outbox:
+                self._flush(peer, now)
+            elif peer.space:
+                self._read(peer, now)
+            else:
+                self._read_file(peer, now)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._close(peer, error.strerror or str(error), now)
+        except ProtocolError as error:
+            self._close(peer, str(error), now)
+        except Exception:
+            # A message that the shard did not foresee: its sender is cut off, and everybody else goes on.
+            self._note("error", worker=peer.worker, error=traceback.format_exc(limit=-3))
+            self._close(peer, "an unforeseen message", now)
+
+    def _close(self, peer: Peer, reason: str | None, now: float) -> None:
+        """Let go of a connection; of a worker that has not left, this is the end of its stay."""
+        self.poller.unregister(peer.descriptor)
+        peer.socket.close()
+        del self.peers[peer.descriptor]
+        for _, files in peer.outbox:
+            _close_all(files)
+        peer.outbox.clear()
+        peer.slots = None
+        if reason is not None:
+            self._note("connection closed", worker=peer.worker, reason=reason)
+        if peer.joined and self.workers.get(peer.worker) is peer:
+            del self.workers[peer.worker]
+            issued = self.page.count(peer.worker, peer.epoch)
+            self.state.gone(peer.worker, peer.epoch, issued, now)
+            self._settle(now)
+
+    def _tick(self, now: float) -> None:
+        """What time brings: silent workers, connections that say nothing or take nothing."""
+        self._listen(True)
+        self.state.tick(now)
+        self._settle(now)
+        for peer in list(self.peers.values()):
+            if not peer.greeted and now - peer.since > HELLO_PATIENCE:
+                self._close(peer, "no hello", now)
+            elif peer.outbox and now - peer.since > self.state.config.heartbeat:
+                self._close(peer, "it does not take what is sent to it", now)
+
+    # Reading.
+
+    def _read(self, peer: Peer, now: float) -> None:
+        """Read the rest of the part that is expected; act on it when it is whole."""
+        got = peer.socket.recv_into(peer.space)
+        if not got:
+            self._close(peer, None, now)
+            return
+        if got < len(peer.space):
+            peer.space = peer.space[got:]
+            return
+        part = peer.part
+        if not peer.greeted:
+            self._greet(peer, bytes(part), now)
+            return
+        message, head = peer.message, peer.expected
+        if message is None or head is None:
+            message, head = wire.unpack_message(part)
+            if head.body:
+                peer.message, peer.expected = message, head
+                peer.space = peer.part = memoryview(bytearray(head.body))
+                return
+        else:
+            message = message._replace(body=wire.parse_body(bytes(part), head.body_sum))
+        if head.where == wire.FILE:
+            peer.message, peer.expected = message, head
+            peer.space = peer.part[:0]
+            return
+        peer.message, peer.space, peer.part = None, peer.head, peer.head
+        if head.where == wire.SLOT:
+            message = Message(*message[:9], self._gradient(peer, head), message.body)
+        self._handle(peer, message, head.pair, now)
+
+    def _greet(self, peer: Peer, hello: bytes, now: float) -> None:
+        verdict = wire.verdict(hello, self.setup.token)
+        with suppress(OSError):
+            peer.socket.send(wire.welcome(verdict, self.setup.shard, self.setup.shards))
+        if verdict == wire.WRONG_TOKEN:
+            raise ProtocolError("wrong token")
+        if verdict != wire.ACCEPTED:
+            raise ProtocolError("another version of the protocol")
+        peer.greeted = True
+        peer.space = peer.part = peer.head
+
+    def _gradient(self, peer: Peer, head: wire.Head) -> np.ndarray:
+        """The values in a slot of this connection."""
+        slots = peer.slots
+        if slots is None or head.length > 4 * slots.size:
+            raise ProtocolError("values outside the shared memory")
+        if head.dtype == wire.BYTES:
+            return slots.raw_gradients[head.pair][: head.length]
+        if head.length == 4 * slots.size:
+            return slots.gradients[head.pair]
+        return slots.gradients[head.pair][: head.length // 4]
+
+    def _read_file(self, peer: Peer, now: float) -> None:
+        """The descriptor that follows a message, and the values in its file."""
+        message, head = peer.message, peer.expected
+        assert message is not None and head is not None
+        data, files, _, _ = socket.recv_fds(peer.socket, 1, 1)
+        try:
+            if not data:
+                self._close(peer, None, now)
+                return
+            if not files:
+                raise ProtocolError("a message without the file that it announced")
+            if message.kind != Kind.DEFINE and head.length > max(SMALLEST_BULK, 64 * self.state.size):
+                raise ProtocolError(f"a file of {head.length} bytes, more than the model can need")
+            if head.length > LARGEST_MODEL:
+                raise ProtocolError(f"a model of {head.length} bytes: must be at most {LARGEST_MODEL}")
+            values = content(files[0], head.length).view(wire.DTYPES[head.dtype])
+        finally:
+            _close_all(files)
+        peer.message, peer.space, peer.part = None, peer.head, peer.head
+        self._handle(peer, message._replace(values=values), head.pair, now)
+
+    # Acting and answering.
+
+    def _handle(self, peer: Peer, message: Message, pair: int, now: float) -> None:
+        """Hand a whole message to the shard and its answers to whom they belong."""
+        kind = message.kind
+        reach("server.received")
+        if peer.joined and message.worker != peer.worker:
+            raise ProtocolError("a message in the name of another worker")
+        if kind is PUSH:
+            reach("server.before_apply")
+        state = self.state
+        reply = state.apply(message, now)
+        if reply is None:
+            if len(peer.pairs) >= PARKED:
+                raise ProtocolError("too many requests without waiting for an answer")
+            peer.pairs[kind, message.sequence] = pair
+        elif kind is PUSH:
+            self._answer(peer, reply, pair)
+        elif kind is JOIN and reply.status == Status.DONE and reply.epoch:
+            self.page.take(reply.worker, reply.epoch, int(message.body.get("sequence", 0)))
+            self._join(peer, reply)
+            self._answer(peer, reply, pair)
+        elif kind in (Kind.DEFINE, Kind.LOAD, Kind.SNAPSHOT) and reply.status == Status.DONE and state.due:
+            self.page.torch = "torch" in sys.modules
+            self.withheld.append(Withheld(peer, reply, pair))
+        else:
+            self._answer(peer, reply, pair)
+        self._settle(now)
+
+    def _join(self, peer: Peer, reply: Reply) -> None:
+        """A worker has joined, or come back, over this connection."""
+        peer.worker, peer.epoch, peer.joined = reply.worker, reply.epoch, True
+        peer.pairs.clear()
+        before = self.workers.get(reply.worker)
+        self.workers[reply.worker] = peer
+        if before is not None and before is not peer:
+            before.joined = False  # an older connection of this worker, or of the one it has replaced
+            _hang_up(before)
+
+    def _settle(self, now: float) -> None:
+        """After every change: answers that have become due, events, a snapshot if it is time."""
+        state = self.state
+        for reply in state.released():
+            peer = self.workers.get(reply.worker)
+            if peer is not None and peer.epoch == reply.epoch:
+                self._answer(peer, reply, peer.pairs.pop((reply.kind, reply.sequence), NO_PAIR))
+        if state.events:
+            self._publish()
+        while state.due:
+            if self.writer.idle:
+                self._snapshot()
+            else:
+                self._written(now, wait=True)  # a crash must not lose more than was agreed
+
+    def _answer(self, peer: Peer, reply: Reply, pair: int) -> None:
+        """Send a reply, with its values where the request has asked for them."""
+        kind = reply.kind
+        if kind is PUSH:
+            reach("server.after_apply_before_reply")
+        if self.peers.get(peer.descriptor) is not peer:
+            return
+        values, where, files = reply.values, wire.NOWHERE, []
+        slots = peer.slots
+        if values is not None:
+            if slots is not None and pair != NO_PAIR and values.nbytes <= 4 * slots.size:
+                where = wire.SLOT
+                pulls = slots.pulls if values.dtype == FLOAT32 else slots.raw_pulls
+                pulls[pair][: len(values)] = values
+            else:
+                where = wire.FILE
+                files = [file_of(values)]
+        granted = (slots is None and self.state.size > 0) or (kind is JOIN and peer.joined)
+        try:
+            data = wire.pack_reply(reply, pair, where, granted)
+        except Rejected as error:  # what workers have brought together is too large
+            failed = reply._replace(status=Status.FAILED, body={"error": str(error)})
+            data = wire.pack_reply(failed, pair, where, granted)
+        self._transmit(peer, data, [])
+        if granted:
+            self._grant(peer)
+        if files:
+            self._transmit(peer, b"F", files)
+
+    def _grant(self, peer: Peer) -> None:
+        """Share memory with a worker: the page with its line, and slots once the model is known."""
+        files = [os.dup(self.setup.page)]
+        line = self.page.line(peer.worker, peer.epoch) if peer.joined else 0
+        size = self.state.size if peer.slots is None else 0
+        if size:
+            files.append(anonymous_file(Slots.bytes(size), fixed=True))
+            peer.slots = Slots(files[1], size)
+        self._transmit(peer, wire.pack_grant(size, line), files)
+
+    def _transmit(self, peer: Peer, data: bytes, files: list[int]) -> None:
+        """Send, or keep what does not go out now; meanwhile nothing more is read from this connection."""
+        if not peer.outbox:
+            try:
+                sent = socket.send_fds(peer.socket, [data], files) if files else peer.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                sent = len(data)
+                _hang_up(peer)  # the poller will find it ended
+            if sent:
+                _close_all(files)
+                files = []
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self.poller.modify(peer.descriptor, WRITE)
+            peer.since = self.now
+        peer.outbox.append((memoryview(data), files))
+
+    def _flush(self, peer: Peer, now: float) -> None:
+        """Go on sending what is kept."""
+        while peer.outbox:
+            data, files = peer.outbox[0]
+            sent = socket.send_fds(peer.socket, [data], files) if files else peer.socket.send(data)
+            peer.since = now
+            _close_all(files)
+            peer.outbox[0] = (data[sent:], [])
+            if sent < len(data):
+                return
+            peer.outbox.popleft()
+        self.poller.modify(peer.descriptor, READ)
+
+    # Snapshots.
+
+    def _snapshot(self) -> None:
+        """Copy the state and let the writer have it."""
+        reach("server.before_snapshot")
+        arrays, meta = self.state.snapshot()
+        self.writer.write(Job(arrays, meta, self.withheld, self.over))
+        self.withheld, self.over = [], []
+
+    def _written(self, now: float, *, wait: bool) -> None:
+        """A snapshot is on disk, or could not be written: then the next one is tried when it is due."""
+        result = self.writer.result(wait=wait)
+        if result is None:
+            return
+        job, error = result
+        if error is None:
+            self.page.saved = True
+            for worker, epoch in job.over:
+                self.page.release(worker, epoch)
+        else:
+            self._note("snapshot failed", error=error)
+            self.over = job.over + self.over
+        for peer, reply, pair in job.withheld:
+            if error is not None and reply.kind == Kind.SNAPSHOT:
+                reply = reply._replace(status=Status.FAILED, body={"error": f"the snapshot failed: {error}"})
+            self._answer(peer, reply, pair)
+        self._settle(now)
+
+    # The log.
+
+    def _publish(self) -> None:
+        """Events of the shard go to the log and to the parent; those that end a stay end its connection too."""
+        events, self.state.events = self.state.events, []
+        for event in events:
+            self._report(event)
+            if event["event"] in ("left", "evicted"):
+                self._ended(event["worker"], event["epoch"], event["event"])
+
+    def _ended(self, worker: int, epoch: int, how: str) -> None:
+        self.page.end(worker, epoch)
+        self.over.append((worker, epoch))
+        if self.setup.config["snapshot_every"] == 0:
+            self.page.release(worker, epoch)  # no successor will ask
+        peer = self.workers.get(worker)
+        if peer is not None and peer.epoch == epoch:
+            del self.workers[worker]
+            peer.joined = False
+            if how == "evicted":
+                _hang_up(peer)  # it may be waiting for an answer that will not come
+
+    def _note(self, event: str, **values: Any) -> None:
+        self._report({"event": event, "shard": self.setup.shard, **values})
+
+    def _report(self, event: Mapping[str, Any]) -> None:
+        line = json.dumps({"time": time.time(), **event}).encode() + b"\n"
+        if self.log is not None:
+            with suppress(OSError):  # a full disk must not end the service
+                self.log.write(line)
+        if len(line) <= select.PIPE_BUF:
+            with suppress(OSError):  # a parent that does not read has to do without
+                os.write(self.setup.report, line)
+
+
+def _hang_up(peer: Peer) -> None:
+    """End a connection so that both sides find it ended."""
+    with suppress(OSError):
+        peer.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _close_all(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
