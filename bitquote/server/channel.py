@@ -13,7 +13,7 @@ import numpy as np
 from bitquote.server import wire
 from bitquote.server.errors import Disconnected, ProtocolError, ServerUnavailable
 from bitquote.server.memory import NO_PAIR, PAIRS, BegunPage, Slots, content, file_of
-from bitquote.server.message import Kind, Message, Reply
+from bitquote.server.message import NOTHING, Kind, Message, Reply
 from bitquote.server.points import armed, reach
 
 PUSH: Final = Kind.PUSH
@@ -120,18 +120,19 @@ class SharedChannel:
         if got != wire.HEAD:
             self._rest(head, got)
         try:
-            reply, rest = wire.unpack_reply(head)
-            body = wire.parse_body(bytes(self._exactly(rest.body)), rest.body_sum) if rest.body else reply.body
-            if rest.granted:
+            announced = wire.unpack_reply(head)
+            fields, pair, where, _, _, length, body_sum, granted = announced
+            body = wire.parse_body(bytes(self._exactly(length)), body_sum) if length else NOTHING
+            if granted:
                 self._accept_grant()
-            values = None if rest.where == wire.NOWHERE else self._values(rest)
+            values = None if where == wire.NOWHERE else self._values(announced)
         except ProtocolError as error:
             raise Disconnected(str(error)) from None
-        if rest.where == wire.SLOT:
-            self._read = rest.pair
-        elif rest.pair != NO_PAIR:
-            self._busy[rest.pair] = False
-        return Reply(*reply[:10], values, body)
+        if where == wire.SLOT:
+            self._read = pair
+        elif pair != NO_PAIR:
+            self._busy[pair] = False
+        return Reply(*fields, values, body)
 
     def gradient(self) -> np.ndarray:
         """Scratch space, float32 (size,), from which the next push is sent without being copied."""
@@ -176,17 +177,17 @@ class SharedChannel:
             reach("worker.mid_copy")
         slot[: len(values)] = values
 
-    def _values(self, rest: wire.Head) -> np.ndarray:
+    def _values(self, head: wire.Head) -> np.ndarray:
         """The values of a reply."""
-        if rest.where == wire.SLOT:
-            if self._slots is None or rest.length > 4 * self.size:
+        if head.where == wire.SLOT:
+            if self._slots is None or head.length > 4 * self.size:
                 raise ProtocolError("weights outside the shared memory")
-            if rest.dtype == wire.FLOATS:
-                return self._slots.pulls[rest.pair][: rest.length // 4]
-            return self._slots.raw_pulls[rest.pair][: rest.length]
+            if head.dtype == wire.FLOATS:
+                return self._slots.pulls[head.pair][: head.length // 4]
+            return self._slots.raw_pulls[head.pair][: head.length]
         _, (file,) = self._descriptors(1, 1)
         try:
-            return content(file, rest.length).view(wire.DTYPES[rest.dtype])
+            return content(file, head.length).view(wire.DTYPES[head.dtype])
         finally:
             os.close(file)
 

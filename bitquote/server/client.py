@@ -93,7 +93,8 @@ class Client:
     @property
     def size(self) -> int:
         """Number of weights over all shards; 0 until the model is defined."""
-        return sum(line.size for line in self._lines)
+        lines = self._lines
+        return lines[0].size if len(lines) == 1 else sum(line.size for line in lines)
 
     @property
     def version(self) -> int:

@@ -44,13 +44,15 @@ class Gate:
 
     def admitted(self) -> list[int]:
         """The waiting workers that may go through now, in the order in which their pushes are to be applied."""
-        if not self.waiting:
+        waiting, clocks = self.waiting, self.clocks
+        if not waiting:
             return []
+        if len(clocks) == 1:
+            return list(waiting)  # nobody to wait for
         ceiling = self.bound + min(
-            clock + (worker in self.waiting) for worker, clock in self.clocks.items() if worker not in self.idle
+            [clock + (worker in waiting) for worker, clock in clocks.items() if worker not in self.idle]
         )
-        clocks = self.clocks
-        through = [worker for worker in self.waiting if clocks[worker] + 1 <= ceiling]
+        through = [worker for worker in waiting if clocks[worker] < ceiling]
         return through if len(through) < 2 else sorted(through, key=lambda worker: (clocks[worker], worker))
 
     def tick(self, worker: int) -> None:

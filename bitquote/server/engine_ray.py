@@ -163,7 +163,7 @@ class RayEngine:
         self._keeper = (
             remote(Keeper)
             .options(name=f"{self.name}.keeper", namespace=NAMESPACE, scheduling_strategy=here)
-            .remote(self.config, self.name, self.token, directory, kept, terms)
+            .remote(self.config, self.name, self.token, directory and directory.absolute(), kept, terms)
         )
         self._ask("start", timeout=CLUSTER_STARTS)
 

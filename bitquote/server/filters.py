@@ -13,7 +13,8 @@ On both ways the sender makes a `Packet` and the receiver calls `unpack`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 
@@ -46,6 +47,17 @@ FULL_EVERY = 10
 """Under the KKT filter every tenth push leaves nothing out, so that keys can come back."""
 
 
+@cache
+def _sum_of_products() -> Callable[[np.ndarray, np.ndarray], float]:
+    """Of BLAS itself: numpy's looks for an overflow after every product, and to have it not warn costs as much again.
+
+    Imported when a gradient first comes: it takes a quarter of a second, also of processes that see none.
+    """
+    from scipy.linalg.blas import sdot
+
+    return sdot
+
+
 def refusal(gradient: np.ndarray, largest: float) -> str | None:
     """Why float32 `gradient` (k,) must not be applied: "nonfinite", "too_large" (an entry beyond +-`largest`), or None.
 
@@ -53,9 +65,8 @@ def refusal(gradient: np.ndarray, largest: float) -> str | None:
     that BLAS computes (the margin covers the rounding of the squares themselves). It proves most gradients legal in
     one fast pass; a larger sum, an overflow or NaN proves nothing, and every entry is looked at.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        if gradient.dot(gradient) <= 0.999 * largest * largest:
-            return None
+    if not gradient.size or _sum_of_products()(gradient, gradient) <= 0.999 * largest * largest:
+        return None
     worst = float(np.max(np.abs(gradient)))  # NaN if any is
     if not np.isfinite(worst):
         return "nonfinite"

@@ -71,7 +71,7 @@ class ServerLauncher(_Launcher):
         try:
             server = strategy.open(trainer.lightning_module)
             payload = _packed(_Task(trainer, function, args, kwargs, _Settings.here(strategy.config.workers)), strategy)
-            outcomes = server.run(work, payload)
+            outcomes = server.run(work, list(sys.path), payload)
         finally:
             strategy.close()
         report = _leaders(outcomes, trainer)
@@ -142,8 +142,12 @@ class _Failure(NamedTuple):
     details: str
 
 
-def work(client: Client, rank: int, payload: bytes) -> bytes:
-    """What a worker does. Called by the engine, in a new process; the value is a pickled `_Report` or `_Failure`."""
+def work(client: Client, rank: int, path: list[str], payload: bytes) -> bytes:
+    """What a worker does. Called by the engine, in a new process; the value is a pickled `_Report` or `_Failure`.
+
+    path: where the launching process finds its modules.
+    """
+    sys.path.extend(folder for folder in path if folder not in sys.path)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launching process ends its workers
     try:

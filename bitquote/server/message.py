@@ -28,6 +28,8 @@ class Kind(IntEnum):
     COLLECT = 12  # barrier, broadcast, reduce, gather: answered when every live worker has come
     DRAW = 13  # the next piece of shared work
 
+    __hash__ = int.__hash__  # an enumeration's own is slow, and every push is looked up by its kind
+
 
 class Status(IntEnum):
     """How a message was answered."""

@@ -121,6 +121,13 @@ class ShardActor:
             return answer
         return tuple(answer) if self.lease.holds(time.monotonic()) else "fenced: lease lost"
 
+    async def drain(self, token: str) -> list[dict[str, Any]]:
+        """The events that the keeper has not heard of yet, at the end."""
+        events = []
+        if hmac.compare_digest(token, self._token):
+            events, self._events = self._events, events
+        return events
+
     async def gone(self, token: str, worker: int, epoch: int | None) -> None:
         """A worker's process has ended, or its connection; `epoch` None: whichever it was in."""
         if not hmac.compare_digest(token, self._token):

@@ -90,7 +90,7 @@ def join(address: str) -> None:
 
     _switch_on_authentication(False)
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", address)
+        address = os.environ.get("RAY_ADDRESS") or _running_here()
     if address != "auto":
         _check(address)
     try:
@@ -121,6 +121,12 @@ def _switch_on_authentication(own: bool) -> None:
                 Config.initialize("")
     if own and os.environ["RAY_AUTH_MODE"] == "token" and _token() is None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _running_here() -> str:
+    """The cluster that `ray start` has noted down on this machine; "auto", and Ray searches, if there is no note."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    return (note.read_text().strip() if note.is_file() else "") or "auto"
 
 
 def _token() -> str | None:

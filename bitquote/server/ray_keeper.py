@@ -30,6 +30,8 @@ STARTING = 30.0
 """Seconds that a new shard has to come into service, before another is made in its place."""
 AGAIN = 1.0
 """Seconds after which the making of a shard that failed is tried again."""
+ENDING = 1.0
+"""Seconds that a shard has to tell its last events."""
 
 
 @dataclass
@@ -157,11 +159,15 @@ class Keeper:
     async def close(self) -> None:
         """End all shards."""
         import ray
+        from ray.exceptions import RayError
 
         for task in self._tasks:
             task.cancel()
         for seat in self._seats:
             if seat.actor is not None:
+                if seat.serving.is_set():
+                    with suppress(RayError, TimeoutError):
+                        self._record(await asyncio.wait_for(seat.actor.drain.remote(self._token), ENDING))
                 ray.kill(seat.actor)
 
     async def _watch(self) -> None:

@@ -25,7 +25,7 @@ from bitquote.errors import InputError
 from bitquote.server import snapshot, wire
 from bitquote.server.errors import ProtocolError, Rejected
 from bitquote.server.memory import NO_PAIR, BegunPage, Slots, anonymous_file, content, file_of
-from bitquote.server.message import Kind, Message, Reply, Status
+from bitquote.server.message import NOTHING, Kind, Message, Reply, Status
 from bitquote.server.points import reach
 from bitquote.server.setup import Setup
 from bitquote.server.shard import ShardState, snapshot_name
@@ -59,9 +59,9 @@ class Peer:
         self.space = self.head[: wire.HELLO]
         """What remains to be filled of the part of a frame that is being read."""
         self.part = self.space
-        self.message: Message | None = None
-        """A message whose body or file is still to come, and its head."""
         self.expected: wire.Head | None = None
+        """The head of a message whose body, or the file after it, is still to come."""
+        self.body: Mapping[str, Any] = NOTHING
         self.greeted = False
         self.since = now
         """When it was accepted, or when it last took what was sent to it."""
@@ -225,23 +225,23 @@ class Service:
         if not peer.greeted:
             self._greet(peer, bytes(part), now)
             return
-        message, head = peer.message, peer.expected
-        if message is None or head is None:
-            message, head = wire.unpack_message(part)
+        head, body = peer.expected, NOTHING
+        if head is None:
+            head = wire.unpack_message(part)
             if head.body:
-                peer.message, peer.expected = message, head
+                peer.expected = head
                 peer.space = peer.part = memoryview(bytearray(head.body))
                 return
         else:
-            message = message._replace(body=wire.parse_body(bytes(part), head.body_sum))
-        if head.where == wire.FILE:
-            peer.message, peer.expected = message, head
+            body = wire.parse_body(bytes(part), head.body_sum)
+        where = head.where
+        if where == wire.FILE:
+            peer.expected, peer.body = head, body
             peer.space = peer.part[:0]
             return
-        peer.message, peer.space, peer.part = None, peer.head, peer.head
-        if head.where == wire.SLOT:
-            message = Message(*message[:9], self._gradient(peer, head), message.body)
-        self._handle(peer, message, head.pair, now)
+        peer.expected, peer.space, peer.part = None, peer.head, peer.head
+        values = self._gradient(peer, head) if where == wire.SLOT else None
+        self._handle(peer, Message(*head.fields, values, body), head.pair, now)
 
     def _greet(self, peer: Peer, hello: bytes, now: float) -> None:
         verdict = wire.verdict(hello, self.setup.token)
@@ -267,8 +267,8 @@ class Service:
 
     def _read_file(self, peer: Peer, now: float) -> None:
         """The descriptor that follows a message, and the values in its file."""
-        message, head = peer.message, peer.expected
-        assert message is not None and head is not None
+        head = peer.expected
+        assert head is not None
         data, files, _, _ = socket.recv_fds(peer.socket, 1, 1)
         try:
             if not data:
@@ -276,15 +276,15 @@ class Service:
                 return
             if not files:
                 raise ProtocolError("a message without the file that it announced")
-            if message.kind != Kind.DEFINE and head.length > max(SMALLEST_BULK, 64 * self.state.size):
+            if head.fields[0] != Kind.DEFINE and head.length > max(SMALLEST_BULK, 64 * self.state.size):
                 raise ProtocolError(f"a file of {head.length} bytes, more than the model can need")
             if head.length > LARGEST_MODEL:
                 raise ProtocolError(f"a model of {head.length} bytes: must be at most {LARGEST_MODEL}")
             values = content(files[0], head.length).view(wire.DTYPES[head.dtype])
         finally:
             _close_all(files)
-        peer.message, peer.space, peer.part = None, peer.head, peer.head
-        self._handle(peer, message._replace(values=values), head.pair, now)
+        peer.expected, peer.space, peer.part = None, peer.head, peer.head
+        self._handle(peer, Message(*head.fields, values, peer.body), head.pair, now)
 
     # Acting and answering.
 

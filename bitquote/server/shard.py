@@ -27,6 +27,8 @@ from bitquote.server.partition import Part
 from bitquote.server.update import Update, make_update
 
 EPOCHS_PER_TERM = 2**32
+# The names that every push needs, looked up once.
+PUSH, APPLIED, PULL = Kind.PUSH, Status.APPLIED, int(Flag.PULL)
 DEPARTED_KEPT = 4096
 """Workers that left and are remembered, so that what comes from them late is told from what nobody knows."""
 
@@ -48,6 +50,8 @@ class ShardState:
         self._newcomers: set[int] = set()  # by id: who joins twice, as the first answer was lost, counts once
         self.version = 0
         self.weights = np.empty(0, np.float32)
+        self.size = 0
+        """Number of weights; 0 until the model is defined."""
         self.fingerprint: str | None = None
         self.ledger = Ledger()
         self.events: list[dict[str, Any]] = []
@@ -78,11 +82,6 @@ class ShardState:
         }
 
     @property
-    def size(self) -> int:
-        """Number of weights; 0 until the model is defined."""
-        return len(self.weights)
-
-    @property
     def clocks(self) -> dict[int, int]:
         """Pushes done, of every worker that others may have to wait for."""
         return {worker: clock for worker, clock in self._gate.clocks.items() if worker not in self._gate.idle}
@@ -96,6 +95,7 @@ class ShardState:
     def define(self, weights: np.ndarray, update: Update, fingerprint: str | None = None) -> None:
         """Give the shard its weights, float32 (size,), and the rule that changes them."""
         self.weights = np.array(weights, np.float32)
+        self.size = len(self.weights)
         self.fingerprint = fingerprint
         self._update = update
         update.bind(self.weights)
@@ -110,7 +110,7 @@ class ShardState:
 
     def apply(self, message: Message, now: float) -> Reply | None:
         """Act on one message; the reply, or None if it comes later through `released`."""
-        if message.kind == Kind.PUSH:
+        if message.kind is PUSH:
             return self._push(message, now)
         member = self._members.get(message.worker)
         if member is not None and member.epoch == message.epoch:
@@ -128,7 +128,9 @@ class ShardState:
 
     def released(self) -> list[Reply]:
         """The answers that have become due; each is given once."""
-        released, self._released = self._released, []
+        released = self._released
+        if released:
+            self._released = []
         return released
 
     def tick(self, now: float) -> None:
@@ -197,30 +199,33 @@ class ShardState:
         gate = self._gate
         gate.idle.discard(worker)
         gate.waiting.add(worker)
-        replies = self._let_through(now)
-        own = next((reply for reply in replies if reply.worker == worker), None)
-        self._released += [reply for reply in replies if reply is not own]
+        own = None
+        for reply in self._let_through(now):
+            if reply.worker == worker:
+                own = reply
+            else:
+                self._released.append(reply)
         return own
 
     def _let_through(self, now: float) -> list[Reply]:
         """Apply every push that the gate admits, in its order, and only then answer: all pull the same weights."""
-        through = []
-        for worker in self._gate.admitted():
+        gate, through = self._gate, []
+        for worker in gate.admitted():
             member = self._members[worker]
-            assert member.parked is not None
             message, member.parked = member.parked, None
+            assert message is not None
             if now > member.arrived:
                 self.ledger.gate_waits += 1
                 self.ledger.gate_wait_seconds += now - member.arrived
-            through.append((message, member, *self._fold(message, member)))
-            self._gate.tick(worker)
+            through.append((message, member, self._fold(message, member)))
+            gate.tick(worker)
         if through:
-            self.ledger.clock_gap[self._gate.gap()] += len(through)
+            self.ledger.clock_gap[gate.gap()] += len(through)
             if self._update is not None:
                 self._update.step()
-        return [self._answered(message, member, *outcome) for message, member, *outcome in through]
+        return [self._answered(message, member, *outcome) for message, member, outcome in through]
 
-    def _fold(self, message: Message, member: Member) -> tuple[Status, int, dict[str, Any]]:
+    def _fold(self, message: Message, member: Member) -> tuple[Status, int, Mapping[str, Any]]:
         """Account for one push and hand its gradient to the update rule; (status, delay, body) of the answer."""
         ledger = self.ledger
         missing = message.sequence - member.sequence - 1  # begun, even answered, before a crash undid them
@@ -246,7 +251,7 @@ class ShardState:
         self._since_snapshot += 1
         ledger.applied += 1
         ledger.version_delay[delay] += 1
-        return Status.APPLIED, delay, {}
+        return APPLIED, delay, NOTHING
 
     def _try(self, message: Message, member: Member, delay: int) -> str | None:
         """Hand a gradient to the update rule, or say in a word why not."""
@@ -258,9 +263,11 @@ class ShardState:
         gradient, keys, _ = unpack(message.encoding, message.values, stop - start, member.key_lists)
         if reason := refusal(gradient, self.config.largest_gradient):
             return reason
-        hyper = message.body.get("hyper", member.hyper)
-        if not isinstance(hyper, Mapping):
-            return "hyper"
+        hyper = member.hyper
+        if message.body:
+            hyper = message.body.get("hyper", hyper)
+            if not isinstance(hyper, Mapping):
+                return "hyper"
         scale = step_scale(self.config.scaling, self._gate.bound, delay)
         self._update.fold(member.worker, start, stop, gradient, scale, hyper, keys)
         member.hyper = hyper
@@ -268,7 +275,7 @@ class ShardState:
 
     def _answered(self, message: Message, member: Member, status: Status, delay: int, body: Mapping[str, Any]) -> Reply:
         """The reply to a push, with the weights if it asked for them and its keys are known."""
-        if message.flags & Flag.PULL and 0 <= message.start < message.stop <= self.size:
+        if message.flags & PULL and 0 <= message.start < message.stop <= self.size:
             return self._with_weights(message, status, member, delay, body)
         return self._reply(message, status, delay=delay, body=body)
 
@@ -288,7 +295,8 @@ class ShardState:
             encoding, values, _ = member.packer.pack(self.weights, start, stop, self._active())
         self.ledger.bytes_raw_sent += 4 * (stop - start)
         self.ledger.bytes_sent += values.nbytes
-        return self._reply(message, status, delay, body, start, stop, encoding, values)
+        kind, worker, epoch, sequence = message[:4]
+        return Reply(kind, status, worker, epoch, sequence, self.version, delay, start, stop, encoding, values, body)
 
     def _active(self) -> np.ndarray | None:
         """The keys whose gradients matter, where the KKT filter is on and every worker's share is known."""

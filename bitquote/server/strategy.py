@@ -104,7 +104,7 @@ class ParameterServerStrategy(LedStrategy):
     @property
     def config(self) -> ServerConfig:
         """The server's, with the number of workers that the trainer has given."""
-        return replace(self._config, workers=len(self.parallel_devices or [0]))
+        return replace(self._config, workers=self._workers)
 
     @property
     def parameter_version(self) -> int:
@@ -135,7 +135,11 @@ class ParameterServerStrategy(LedStrategy):
 
     @property
     def world_size(self) -> int:
-        return 1 if self._alone else self.config.workers
+        return 1 if self._alone else self._workers
+
+    @property
+    def _workers(self) -> int:
+        return len(self.parallel_devices or [0])
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:

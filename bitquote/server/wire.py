@@ -98,8 +98,9 @@ def _digest(token: str) -> bytes:
 
 
 class Head(NamedTuple):
-    """What the head of a message or reply says about the bytes that belong to it."""
+    """What the head of a message or reply says: all fields before `values`, and what to expect of the rest."""
 
+    fields: tuple[Any, ...]
     pair: int
     where: int
     dtype: int
@@ -124,8 +125,8 @@ def pack_message(message: Message, pair: int, where: int) -> bytes:
     return fields + _SUM.pack(zlib.crc32(fields)) + packed
 
 
-def unpack_message(head: bytes | memoryview) -> tuple[Message, Head]:
-    """A message without its values and body, and what to expect of these; raises ProtocolError for anything else."""
+def unpack_message(head: bytes | memoryview) -> Head:
+    """The head of a message; raises ProtocolError for anything else."""
     if _SUM.unpack_from(head, HEAD - 4)[0] != zlib.crc32(head[: HEAD - 4]):
         raise ProtocolError("a damaged message")
     (mark, kind, encoding, flags, worker, pair, dtype, where,
@@ -139,8 +140,8 @@ def unpack_message(head: bytes | memoryview) -> tuple[Message, Head]:
         raise ProtocolError("a message with values that do not belong to it")
     if dtype == FLOATS and length % 4:
         raise ProtocolError("values that are no whole number of floats")
-    message = Message(known, worker, epoch, sequence, version, start, stop, flags, encoding)
-    return message, Head(pair, where, dtype, length, body, body_sum, 0)
+    fields = (known, worker, epoch, sequence, version, start, stop, flags, encoding)
+    return Head(fields, pair, where, dtype, length, body, body_sum, 0)
 
 
 def pack_reply(reply: Reply, pair: int, where: int, granted: bool = False) -> bytes:
@@ -155,8 +156,8 @@ def pack_reply(reply: Reply, pair: int, where: int, granted: bool = False) -> by
     return fields + _SUM.pack(zlib.crc32(fields)) + packed
 
 
-def unpack_reply(head: bytes | bytearray) -> tuple[Reply, Head]:
-    """A reply without its values and body, and what to expect of these; raises ProtocolError for anything else."""
+def unpack_reply(head: bytes | bytearray) -> Head:
+    """The head of a reply; raises ProtocolError for anything else."""
     if _SUM.unpack_from(head, HEAD - 4)[0] != zlib.crc32(head[: HEAD - 4]):
         raise ProtocolError("a damaged reply")
     (mark, kind, status, encoding, where, worker, pair, dtype, granted,
@@ -165,8 +166,8 @@ def unpack_reply(head: bytes | bytearray) -> tuple[Reply, Head]:
         raise ProtocolError("a reply of no known form")
     if body > LARGEST_ANSWER or (pair >= PAIRS and pair != NO_PAIR) or (where == SLOT and pair == NO_PAIR):
         raise ProtocolError("a reply that announces more than it may")
-    reply = Reply(KINDS[kind], STATUSES[status], worker, epoch, sequence, version, delay, start, stop, encoding)
-    return reply, Head(pair, where, dtype, length, body, body_sum, granted)
+    fields = (KINDS[kind], STATUSES[status], worker, epoch, sequence, version, delay, start, stop, encoding)
+    return Head(fields, pair, where, dtype, length, body, body_sum, granted)
 
 
 def pack_grant(size: int, line: int) -> bytes:

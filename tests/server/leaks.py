@@ -1,0 +1,54 @@
+"""What a server must not leave behind: open descriptors, processes, files."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+SHARED = Path("/dev/shm")
+
+
+def descriptors(pid: int | str = "self") -> int:
+    """How many files a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def children(pid: int | None = None) -> set[int]:
+    """The processes that a process has started and that have not ended."""
+    pid = os.getpid() if pid is None else pid
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.add(int(stat.parent.name))
+    return found
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def nothing_left(private: Path) -> Iterator[None]:
+    """Check that what happens inside leaves no descriptor, process, shared memory or file in `private` behind."""
+    resource_tracker.ensure_running()  # of multiprocessing, once for the whole test run
+    gc.collect()
+    files, processes, shared = descriptors(), children(), set(SHARED.glob("*bitquote*"))
+    yield
+    gc.collect()
+    until = time.monotonic() + 10.0
+    while (descriptors() > files or children() > processes) and time.monotonic() < until:
+        time.sleep(0.01)  # threads of clients that were closed end a little later
+    assert descriptors() <= files, sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+    assert children() <= processes
+    assert set(SHARED.glob("*bitquote*")) <= shared
+    assert list(private.iterdir()) == []
