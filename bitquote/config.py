@@ -7,7 +7,6 @@ dictionaries: so files, command line and Python calls meet the same errors.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
@@ -17,8 +16,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
 from bitquote.learning.config import LEARNERS, LearnerConfig, NetworkConfig, TrainerConfig
 from bitquote.quoting.objective import OBJECTIVES
+from bitquote.server.config import ServerConfig, core_count
 
 LARGEST_SEED = 2**62
+NO_SERVER = ServerConfig(engine="none")
 
 T = TypeVar("T")
 
@@ -71,6 +72,8 @@ class Settings:
     seed: int
     threads: int | None
     """Threads of the compiled simulation; None means one per core. The results do not depend on it."""
+    server: ServerConfig = NO_SERVER
+    """Runs recorded before there was a server have none."""
 
     def __post_init__(self) -> None:
         require_choice("objective", self.objective, OBJECTIVES)
@@ -93,6 +96,8 @@ def settings(node: Mapping[str, Any], sources: Mapping[str, str]) -> Settings:
         "trainer": construct(TrainerConfig, node["trainer"], "trainer", sources["trainer"]),
         "benchmark": construct(BenchmarkConfig, {**benchmark, "tuning": tuning}, "benchmark", sources["benchmark"]),
     }
+    if "server" in node:
+        groups["server"] = construct(ServerConfig, node["server"], "server", sources["server"])
     return construct(Settings, {**node, **groups}, "", sources["config"])
 
 
@@ -128,11 +133,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def thread_count(threads: int | None) -> int:
-    """`threads`, or the number of cores that this process may use."""
-    if threads is not None:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def thread_count(threads: int | None, workers: int = 1) -> int:
+    """`threads`, or what each of `workers` gets of the cores that this process may use: at least one."""
+    return max(1, core_count() // workers) if threads is None else threads
 
 
 def _conforms(value: Any, hint: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -176,19 +177,43 @@ def test_calibrate_makes_a_market_that_trains(capsys):
     assert "markout_1s" in result["recording"]
 
 
+def session(leader: int) -> list[int]:
+    """Processes that run in the session of `leader`."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, member = path.read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):  # it has gone
+            continue
+        if int(member) == leader and state != "Z":
+            members.append(int(path.parent.name))
+    return members
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
-    command = [sys.executable, "-m", "train", "train", *GAME, *SMALL, "learner.epochs=100000", "output=stopped"]
+@pytest.mark.parametrize("server", ["none", "shm"])
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
+    words = [*GAME, *SMALL, "learner.epochs=100000", f"server={server}", "output=stopped"]
+    if server != "none":
+        words += ["server.allow_oversubscription=true", "server.heartbeat=200", "server.deadline=250"]
+    command = [sys.executable, "-m", "train", "train", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+    # As a terminal does it: every process of the command gets the signal.
+    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
         while not Path("stopped/checkpoints/last.ckpt").exists() and process.poll() is None:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=120)[1]
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130, errors
     assert errors.strip() == "bitquote: interrupted; go on with: bitquote train run=stopped"
+    for _ in range(200):  # what watches over shared memory ends itself when the command has ended
+        if not session(process.pid):
+            break
+        time.sleep(0.1)
+    assert session(process.pid) == []
     config = Path("stopped/config.yaml")
     config.write_text(config.read_text().replace("epochs: 100000", "epochs: 1"))
     assert main(["train", "run=stopped"]) == 0
@@ -205,6 +230,13 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
         (["train", "market.gamma=-1"], "gamma"),
         (["train", "output="], "output= is empty"),
         (["train", "output=a", "output=b"], "output= is given twice"),
+        (["train", "server=shn"], "did you mean 'shm'"),
+        (["train", "server.workers=2"], "there is no server; choose one with server=shm"),
+        (["train", "server=shm", "server.workers=1000"], "server.workers is 1000: this machine has"),
+        (["train", "server=shm", "server.aggregate=sum"], "server.aggregate is 'sum': must be each"),
+        (["train", "server=inproc", "server.workers=2"], "must be 1 with server.engine=inproc"),
+        (["train", "server=shm", "server.address=/nowhere/s"], "server.address is '/nowhere/s'"),
+        (["sweep", "server=shm", "server.tau=1,-1"], "server.tau is -1"),
         (["train", "run=nowhere"], "holds no run"),
         (["train", "run=nowhere", "seed=1"], "seed cannot be given here"),
         (["benchmark", "run=nowhere"], "holds no run"),
@@ -252,6 +284,34 @@ def test_a_damaged_run_is_one_clear_line(tmp_path, capsys):
     assert "is not JSON" in complaint(capsys, "train", f"run={tmp_path}")
     Path("config.yaml").write_text("{")
     assert "not valid YAML" in complaint(capsys, "train", f"run={tmp_path}")
+
+
+def test_without_ray_the_engine_is_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("bitquote.server.config.find_spec", lambda name: None)
+    assert "pip install 'bitquote[ray]'" in complaint(capsys, "train", "server=ray")
+    assert not Path("runs").exists()
+
+
+def test_a_taken_address_is_refused_in_one_line(capsys, tmp_path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind("socket")
+        other.listen()
+        words = ["server=shm", "server.workers=1", "server.address=socket"]
+        assert "it is taken, another server listens there" in complaint(capsys, "train", *words)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_a_failure_of_the_server_is_one_line_that_says_how_to_go_on(monkeypatch, capsys):
+    from bitquote.server.errors import ServerUnavailable
+
+    def fail(*_: object, **__: object) -> None:
+        raise ServerUnavailable("no sign of life from the server for 30 s")
+
+    monkeypatch.setattr("bitquote.learning.train", fail, raising=False)
+    assert main(["train", *GAME, *SMALL, "output=here"]) == 1
+    expected = "no sign of life from the server for 30 s; once that is mended, go on with: bitquote train run=here"
+    assert capsys.readouterr().err == f"bitquote: {expected}\n"
 
 
 def test_output_that_nobody_reads(tmp_path):

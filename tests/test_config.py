@@ -14,10 +14,11 @@ from hydra import compose as hydra_compose
 from hydra import initialize
 from hydra.core.global_hydra import GlobalHydra
 
-from bitquote.config import BenchmarkConfig, TuningConfig, did_you_mean, settings
+from bitquote.config import BenchmarkConfig, TuningConfig, did_you_mean, settings, thread_count
 from bitquote.errors import InputError
 from bitquote.learning.config import LEARNERS, NetworkConfig, TrainerConfig
 from bitquote.market import build
+from bitquote.server.config import ServerConfig
 from train.composition import CONF, GROUPS, LARGEST_FILE, build_composed, choices, compose, compose_recorded, read_yaml
 from train.sweeping import combinations
 
@@ -75,7 +76,8 @@ def accepts(node: dict) -> bool:
 def word_lists() -> list[list[str]]:
     """Overrides that between them choose every file of every group, and each learner in each kind of market."""
     lists = [[f"market={market}"] for market in choices("market")]
-    lists += [[f"{group}={name}"] for group in ("policy", "trainer", "benchmark") for name in choices(group)]
+    others = [group for group in GROUPS if group not in ("market", "learner")]
+    lists += [[f"{group}={name}"] for group in others for name in choices(group)]
     return lists + [[f"market={m}", f"learner={x}"] for m in ("game", "order_book") for x in choices("learner")]
 
 
@@ -86,7 +88,7 @@ def test_every_registered_configuration_builds(words):
     assert accepts(node)
 
 
-@pytest.mark.parametrize("words", [["market=game", "learner=ppo"], ["market=order_book"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["market=game", "learner=ppo", "server=shm"], ["market=order_book"]], ids=" ".join)
 def test_no_value_of_any_field_makes_a_traceback(words):
     node = compose(words)[0]
     assert accepts(node)
@@ -106,10 +108,18 @@ def test_every_misspelt_key_of_a_file_is_named(market):
                 build_composed(misspelt(node, path), SOURCES)
 
 
-@pytest.mark.parametrize("group", ["learner", "policy", "benchmark", "trainer"])
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "market"])
 def test_files_hold_exactly_the_known_keys(group):
-    kinds = {"policy": NetworkConfig, "benchmark": BenchmarkConfig, "trainer": TrainerConfig}
+    kinds = {
+        "policy": NetworkConfig,
+        "benchmark": BenchmarkConfig,
+        "trainer": TrainerConfig,
+        "server": ServerConfig,
+    }
     for name in choices(group):
+        if name == "none":  # no server has no other keys
+            assert compose(["server=none"])[0]["server"] == {"engine": "none"}
+            continue
         node = compose([f"{group}={name}"])[0][group]
         known = {field.name for field in fields(LEARNERS[name] if group == "learner" else kinds[group])}
         # The number of threads is a setting of the whole program.
@@ -148,6 +158,13 @@ def test_every_budget_belongs_to_a_market_and_a_learner():
         (["policy.hidden=64"], "policy.hidden is 64: must be a list"),
         (["benchmark.paths=1e3"], "benchmark.paths is 1000.0: must be an integer"),
         (["threads=0"], "threads is 0"),
+        (["server=smh"], "did you mean 'shm'?"),
+        (["server.workers=4"], "server.workers: there is no server; choose one with server=shm"),
+        (["server=shm", "server.worker=4"], "did you mean 'server.workers'?"),
+        (["server=shm", "server.workers=0"], "server.workers is 0"),
+        (["server=shm", "server.consistency=eventual"], "must be one of bsp, bounded, async"),
+        (["server=shm", "server.scaling=bound", "server.consistency=async"], "server.scaling is 'bound'"),
+        (["server=ray", "server.address=7"], "server.address is 7: must be text or null"),
         (["objective=profit"], "objective is 'profit': must be one of penalty, cara"),
         (["market=game", "market.sigma=-1"], "sigma"),
         (["market=game", "market.k=0"], "k"),
@@ -216,6 +233,28 @@ def test_a_recorded_run_is_read_as_strictly(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({key: node[key] for key in node if key != "policy"}))
     with pytest.raises(InputError, match="'policy' is missing"):
         compose_recorded(tmp_path)
+
+
+def test_a_server_is_recorded_and_its_file_may_be_older_than_the_group(tmp_path):
+    words = ["market=game", "server=ray", "server.workers=3", "server.consistency=async"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(compose(words)[0]))
+    chosen = compose_recorded(tmp_path)[1].server
+    assert (chosen.engine, chosen.workers, chosen.consistency, chosen.standby) == ("ray", 3, "async", False)
+    node = {key: value for key, value in compose(["market=game"])[0].items() if key != "server"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(node))
+    assert compose_recorded(tmp_path)[1].server.engine == "none"
+
+
+def test_the_files_of_the_servers_are_the_defaults():
+    for name in ("inproc", "shm", "ray"):
+        chosen = compose([f"server={name}"])[1].server
+        assert chosen == ServerConfig(engine=name, workers=1 if name == "inproc" else 2, standby=name == "shm")
+
+
+def test_cores_are_divided_among_workers(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [thread_count(None, workers) for workers in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]
+    assert thread_count(5, workers=4) == 5
 
 
 def test_composes_inside_an_application_of_the_users_own():

@@ -29,14 +29,17 @@ ALLOWED = {
     "ternary": {"errors", "compilation"},
     "recorded": {"errors", "market"},
     "calibration": {"errors", "quoting", "market", "recorded"},
-    "learning": {"errors", "quoting", "market", "ternary"},
+    "server": {"errors"},
+    "learning": {"errors", "quoting", "market", "ternary", "server"},
     "evaluation": {"errors", "quoting", "market", "ternary"},
     "report": {"errors", "quoting", "market", "recorded", "calibration", "evaluation"},
-    "config": {"errors", "quoting", "learning"},
+    "config": {"errors", "quoting", "learning", "server"},
     "run": {"errors", "ternary"},
 }
 """Which rooms of the house a room may import from, besides itself."""
-TORCH_FREE = ("book", "calibration", "config", "evaluation", "flow", "learning", "market", "quoting", "recorded", "run")
+TORCH_FREE = (
+    "book", "calibration", "config", "evaluation", "flow", "learning", "market", "quoting", "recorded", "run", "server",
+)  # fmt: skip
 
 
 def python(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:

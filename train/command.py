@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has gone: say nothing, and leave nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
+    except _failures() as error:
         return _report(error, 1)
 
 
@@ -74,6 +74,13 @@ def _dispatch(arguments: list[str]) -> int:
 def _function(verb: str) -> Callable[[Sequence[str]], Any]:
     """The function behind a verb; its module is imported only now, so that --help and bad verbs answer at once."""
     return getattr(import_module(f".{MODULES[verb]}", __package__), verb)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What may go wrong outside of us; looked up when something has, since the server takes a while to import."""
+    from bitquote.server.errors import ServerError
+
+    return OSError, ServerError
 
 
 def _report(message: object, status: int) -> int:

@@ -28,7 +28,7 @@ from bitquote.run import CONFIG
 
 CONF = Path(__file__).parent.parent / "conf"
 """conf/ is a sibling of this folder in a checkout and as bitquote.conf in an installation."""
-GROUPS = ("market", "policy", "learner", "trainer", "benchmark")
+GROUPS = ("market", "policy", "learner", "trainer", "server", "benchmark")
 LARGEST_FILE = 2**20
 DEEPEST = 20
 
@@ -173,6 +173,8 @@ def _check_keys(words: Sequence[str], base: DictConfig) -> None:
     for word in words:
         key = word.partition("=")[0]
         if key not in known:
+            if key.startswith("server.") and base.get("server", {}).get("engine") == "none":
+                raise InputError(f"{key}: there is no server; choose one with server=shm, server=ray or server=inproc")
             near = did_you_mean(key, known) or did_you_mean(key.rpartition(".")[2], known)
             raise InputError(f"unknown key {key!r}{near}")
 

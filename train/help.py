@@ -27,7 +27,7 @@ _SETTINGS = """\
 _BENCHMARK = """\
   benchmark.paths=2000  paths in the order book, common to all quoters
   benchmark.seed=1000000
-  threads=null          threads of the compiled simulation; null is one per core
+  threads=null          threads of the compiled simulation; null is one per core (per worker, its share of them)
 """
 
 VERBS = {
@@ -44,12 +44,15 @@ common keys and their defaults:
   policy.baseline=...   direct (from scratch) or residual (added to the tuned GLFT quotes)
   learner=pathwise      distill, pathwise or ppo
   learner.epochs=...    how long to learn; learner.learning_rate=..., learner.paths=... and the rest of its file
+  server=none           none, shm (workers on the cores of this machine), ray (on a cluster), or inproc (for tests)
+  server.workers=2      with a server; server.consistency=bounded (or bsp, async), server.tau=4 and the rest of its file
   seed=1
   output=<directory>    a new run directory; runs/<market>/<time>-<number> when left out
 {_BENCHMARK}
 examples:
   bitquote train
   bitquote train market=game learner=distill seed=3
+  bitquote train market=game server=shm server.workers=2
   bitquote train market=btcusdt_spot policy=fp32 market.gamma=0.02 output=runs/mine
 """,
     "benchmark": f"""\

@@ -13,9 +13,11 @@ import yaml
 from bitquote import run
 from bitquote.config import Settings, thread_count
 from bitquote.evaluation import check_seeds
+from bitquote.learning.config import check_server
 from bitquote.market import Game, OrderBookMarket
 from bitquote.report.table import print_benchmark
 from bitquote.run import Run
+from bitquote.server.errors import ServerError
 from bitquote.ternary import load_policy
 
 from .composition import Composed, compose, compose_recorded
@@ -42,10 +44,11 @@ def train(words: Sequence[str]) -> Run:
 
 
 def compose_training(overrides: Sequence[str]) -> Composed:
-    """What `overrides` make, if its seeds are such that the benchmark after the training can be trusted."""
+    """What `overrides` make, if the benchmark after the training can be trusted and the server can run here."""
     composed = compose(overrides)
     settings = composed[1]
     check_seeds(settings.benchmark.seed, [settings.seed], settings.benchmark.tuning.seed)
+    check_server(settings.server)
     return composed
 
 
@@ -63,8 +66,8 @@ def finish(directory: Path) -> Run:
             _train_and_judge(directory, *composed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(resume) from None
-    except OSError as error:
-        raise OSError(f"{error}; once that is mended, {resume}") from error
+    except (OSError, ServerError) as error:
+        raise type(error)(f"{error}; once that is mended, {resume}") from error
     return Run.load(directory)
 
 
@@ -88,14 +91,16 @@ def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) 
     from bitquote.learning import train as learn
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    workers = settings.server.workers if settings.server.engine in ("shm", "ray") else 1  # that run at one time
     learn(
         market,
         settings.policy,
         settings.learner,
-        replace(settings.trainer, threads=thread_count(settings.threads)),
+        replace(settings.trainer, threads=thread_count(settings.threads, workers)),
         seed=settings.seed,
         directory=directory,
         objective=settings.objective,
         market_config=settings.market,
         resume=True,
+        server=settings.server,
     )

@@ -17,17 +17,33 @@ WARM_UP = 10.0
 """Updates after which the average of the weights begins to remember more than a few."""
 
 
-def weight_averaging(decay: float) -> WeightAveraging:
-    """Lightning's moving average of the latent weights, with a memory that grows from nothing to `decay`.
+class Average:
+    """The rule by which `weight_averaging` takes the current weights into the average.
+
+    Each of `workers` sees about every `workers`-th version of the weights only: one step of its average stands for as
+    many of an average that sees them all.
+    """
+
+    def __init__(self, decay: float, workers: int) -> None:
+        self._share = 1.0 - decay
+        self._workers = workers
+
+    def __call__(self, averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        """The new average; the old one has been made in `count` steps."""
+        first, share = float(count) * self._workers, 0.0
+        for version in range(self._workers):
+            new = max(self._share, WARM_UP / (first + version + WARM_UP))
+            share = new + (1.0 - new) * share
+        return torch.lerp(averaged, current, share)
+
+
+def weight_averaging(decay: float, workers: int = 1) -> WeightAveraging:
+    """Lightning's moving average of the latent weights, with a memory that grows from nothing to `decay` an update.
 
     Ternary weights flip until the end, so the last iterate is noisy; validation, checkpoints and the final policy use
     the average. A constant decay would drag the random initial weights along for hundreds of updates.
     """
-
-    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
-        return torch.lerp(averaged, current, max(1.0 - decay, WARM_UP / (float(count) + WARM_UP)))
-
-    return WeightAveraging(use_buffers=False, avg_fn=average)
+    return WeightAveraging(use_buffers=False, avg_fn=Average(decay, workers))
 
 
 class ScoreHistory(Callback):
@@ -50,11 +66,12 @@ class ScoreHistory(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = self._resumed_from + time.perf_counter() - self._started
-        steps = cast(QuoteLearner, pl_module).environment_steps
+        module = cast(QuoteLearner, pl_module)
+        steps = module.environment_steps
         score = float(trainer.callback_metrics["score"])
         self.rows.append({"steps": steps, "seconds": self.seconds, "score": score})
         for logger in trainer.loggers:
-            logger.log_metrics({"steps_per_second": steps / self.seconds}, step=trainer.global_step)
+            logger.log_metrics({"steps_per_second": steps / self.seconds}, step=module.last_update)
 
     def reached(self, level: float, *, lower_is_better: bool) -> dict[str, float] | None:
         """The first validation whose score is at least as good as `level`; None if there is none."""
@@ -81,9 +98,11 @@ class TernaryMonitor(Callback):
         self._before = cast(QuoteLearner, pl_module).network.trits()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        after = cast(QuoteLearner, pl_module).network.trits()
+        module = cast(QuoteLearner, pl_module)
+        after = module.network.trits()
         for layer, (zeros, flips) in enumerate(zip(zero_share(after), flip_rate(self._before, after), strict=True)):
-            pl_module.log_dict({f"ternary/zeros_{layer}": zeros, f"ternary/flips_{layer}": flips})
+            figures = {f"ternary/zeros_{layer}": zeros, f"ternary/flips_{layer}": flips}
+            module.log_figures(figures, module.last_update)
 
 
 class Progress(RichProgressBar):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bitquote.errors import require, require_choice, require_integer, require_number
+from bitquote.server.config import ServerConfig, check_machine
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,17 @@ class TrainerConfig:
 
 
 LEARNERS: dict[str, type[LearnerConfig]] = {"distill": DistillConfig, "pathwise": PathwiseConfig, "ppo": PPOConfig}
+
+
+def check_server(server: ServerConfig) -> None:
+    """Raise `InputError` where no learner can use `server`, or where this machine cannot run it."""
+    if server.engine == "none":
+        return
+    require(server.aggregate == "each", "server.aggregate", server.aggregate, "each: Adam takes one gradient at a time")
+    require(
+        server.engine != "inproc" or server.workers == 1,
+        "server.workers",
+        server.workers,
+        "1 with server.engine=inproc, which trains in this process; take server=shm for more",
+    )
+    check_machine(server)

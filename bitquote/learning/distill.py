@@ -51,7 +51,7 @@ class DistillLearner(Learner):
         self._unit = unit
         self._seed = seed
 
-    def loss(self, network: QuoteNetwork, update: int) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, network: QuoteNetwork, update: int, version: int) -> tuple[Tensor, Mapping[str, float]]:
         generator = np.random.default_rng(iteration_seed(self._seed, update))
         draws = generator.random(self._minibatch) * self._cumulative[-1]
         rows = torch.from_numpy(np.searchsorted(self._cumulative, draws, side="right"))

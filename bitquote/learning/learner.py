@@ -15,8 +15,8 @@ class Learner(nn.Module, ABC):
     """An iteration is one compiled rollout followed by `updates_per_iteration` updates of the optimiser.
 
     A learner draws no hidden random number: the experience of iteration i is a function of (seed, i, weights),
-    which makes a resumed run equal to an uninterrupted one. What must survive between iterations is a parameter or a
-    buffer; everything else is rebuilt.
+    which makes a resumed run equal to an uninterrupted one, and lets several workers share the iterations. What must
+    survive between iterations is a parameter or a buffer; everything else is rebuilt.
     """
 
     iterations: int
@@ -30,8 +30,12 @@ class Learner(nn.Module, ABC):
         return self.iterations * self.updates_per_iteration
 
     @abstractmethod
-    def loss(self, network: QuoteNetwork, update: int) -> tuple[Tensor, Mapping[str, float]]:
-        """The scalar loss of update number `update`, and figures to log beside it."""
+    def loss(self, network: QuoteNetwork, update: int, version: int) -> tuple[Tensor, Mapping[str, float]]:
+        """The scalar loss of update number `update`, and figures to log beside it.
+
+        `version` is the number of updates that made the network's weights: `update` in a single process; at a
+        parameter server more or less by what other workers are doing at the moment.
+        """
 
 
 def iteration_seed(seed: int, iteration: int) -> int:

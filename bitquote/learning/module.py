@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from bitquote.learning.learner import Learner
@@ -18,12 +18,31 @@ BETAS = (0.9, 0.95)
 """Adam's decay rates, as in BitNet b1.58."""
 
 
+class Updates(Sequence[int]):
+    """The updates of an epoch by their numbers 0, 1, ...: a data loader that only counts.
+
+    Attributes:
+        block: updates of one iteration, which one worker must make in a row when several share an epoch.
+    """
+
+    def __init__(self, count: int, block: int) -> None:
+        self._numbers = range(count)
+        self.block = block
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._numbers[index]
+
+
 class QuoteLearner(LightningModule):
     """Trains `network` with `learner`; a Lightning epoch is a block of iterations that a validation ends.
 
-    Batches are not loaded but simulated: the data loader only counts, and the learner rolls the current policy out
-    when a new iteration begins. So nothing is ever prefetched with a stale policy, and an epoch's end is always an
-    iteration's end.
+    Batches are not loaded but simulated: a batch is the number of an update, and the learner rolls the current policy
+    out when a new iteration begins. So nothing is ever prefetched with a stale policy, and an epoch's end is always an
+    iteration's end. Everything depends on the update's number alone, never on how many this process has made: the
+    updates may be shared among workers.
     """
 
     def __init__(
@@ -46,34 +65,50 @@ class QuoteLearner(LightningModule):
 
     @property
     def environment_steps(self) -> int:
-        """Environment steps simulated so far."""
-        return self.global_step // self.learner.updates_per_iteration * self.learner.steps_per_iteration
+        """Environment steps that all workers together have simulated at the end of the present epoch."""
+        updates = (self.current_epoch + 1) * self._updates_per_epoch
+        return updates // self.learner.updates_per_iteration * self.learner.steps_per_iteration
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """One update; `batch` is only a counter."""
-        loss, figures = self.learner.loss(self.network, self.global_step)
-        self.log_dict({"loss": loss.detach(), **figures})
+    @property
+    def last_update(self) -> int:
+        """Number of the present epoch's last update: where its figures stand on the x axis."""
+        return (self.current_epoch + 1) * self._updates_per_epoch - 1
+
+    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
+        """Set learning rate and weight decay by the schedule."""
+        update = self._update(batch)
+        rate = self._learning_rate * learning_rate_factor(update, self.learner.updates)
+        decay = self._weight_decay * weight_decay_factor(update, self.learner.updates)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"], group["weight_decay"] = rate, decay
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """One update; `batch` is its number within the epoch."""
+        update = self._update(batch)
+        version = getattr(self.trainer.strategy, "parameter_version", update)
+        loss, figures = self.learner.loss(self.network, update, version)
+        self.log_figures({"loss": loss.detach(), **figures}, update)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Score the policy (of the averaged weights, where a callback has swapped them in)."""
-        self.log_dict(self.scorer.score(self.network.policy()), batch_size=1)
-        self.log_dict({f"reference/{name}": score for name, score in self.scorer.references.items()}, batch_size=1)
+        references = {f"reference/{name}": score for name, score in self.scorer.references.items()}
+        self.log_figures(self.scorer.score(self.network.policy()) | references, self.last_update)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimiser = torch.optim.AdamW(self.parameters(), lr=self._learning_rate, betas=BETAS, weight_decay=0.0)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda update: learning_rate_factor(update, self.learner.updates)
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def log_figures(self, figures: Mapping[str, Any], update: int) -> None:
+        """Log with the number of an update as the x axis; Lightning's own would count this process's updates."""
+        axis = {"step": float(update), "epoch": float(self.current_epoch)}
+        self.log_dict({**figures, **axis}, batch_size=1)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        decay = self._weight_decay * weight_decay_factor(self.global_step, self.learner.updates)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["weight_decay"] = decay
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=self._learning_rate, betas=BETAS, weight_decay=0.0)
 
-    def train_dataloader(self) -> range:
-        return range(self._updates_per_epoch)
+    def train_dataloader(self) -> Updates:
+        return Updates(self._updates_per_epoch, self.learner.updates_per_iteration)
 
     def val_dataloader(self) -> range:
         return range(1)
+
+    def _update(self, batch: int) -> int:
+        """The number of an update in the whole run."""
+        return self.current_epoch * self._updates_per_epoch + batch

@@ -36,7 +36,7 @@ class PathwiseLearner(Learner):
         self._threads = threads
         self._seed = seed
 
-    def loss(self, network: QuoteNetwork, update: int) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, network: QuoteNetwork, update: int, version: int) -> tuple[Tensor, Mapping[str, float]]:
         """A loss whose gradient is minus the objective's; its value has no meaning of its own."""
         network.refresh(self._policy)
         bid, ask, visits = self._game.adjoint(

@@ -71,7 +71,7 @@ class BookPathwiseLearner(Learner):
         self.after_fill = LinearRegression(self._features.fill_size)
         self.costate = LinearRegression(self._features.costate_size)
 
-    def loss(self, network: QuoteNetwork, update: int) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, network: QuoteNetwork, update: int, version: int) -> tuple[Tensor, Mapping[str, float]]:
         """A loss whose gradient is minus the objective's, per decision; its value has no meaning of its own."""
         network.refresh(self._policy)
         rollout = self._market.rollout(
@@ -84,7 +84,7 @@ class BookPathwiseLearner(Learner):
             threads=self._threads,
         )
         with torch.no_grad():
-            sides = self._sides(rollout, self._update_costate(rollout, first=update == 0))
+            sides = self._sides(rollout, self._update_costate(rollout))
             self._update_fills(sides)
         bid, ask = (self._slope(side) for side in sides)
         gradient = torch.stack([bid + ask, bid - ask], dim=-1).flatten(0, 1).float()  # (rows, 2)
@@ -94,8 +94,9 @@ class BookPathwiseLearner(Learner):
             "rollout/fills": float(rollout.filled.sum(axis=(1, 2)).mean()),
         }
 
-    def _update_costate(self, rollout: Rollout, *, first: bool) -> Tensor:
+    def _update_costate(self, rollout: Rollout) -> Tensor:
         """Refine the costate; returns what one more order earns from each decision on, (paths, steps), in ticks."""
+        first = not self.costate.information.any()  # of this process: workers that share a run have a costate each
         earned = torch.from_numpy(np.diff(rollout.mid, axis=1) - 2.0 * self._penalty * rollout.inventory[:, 1:])
         features = self._features.costate(self._features.scaled(torch.from_numpy(rollout.observation)))
         for _ in range(FIRST_PASSES if first else COSTATE_PASSES):

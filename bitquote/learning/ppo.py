@@ -3,6 +3,11 @@
 It knows no model of the market, neither how fills fade with distance nor what moves the mid. Gaussian exploration of
 a given, shrinking width; generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). The critic is
 quadratic in the observation and fitted by least squares, which takes milliseconds and has nothing to tune.
+
+When several workers share the training, the weights move on while a rollout is learnt from, by the other workers'
+updates too. Each rollout therefore keeps the log-probability of its actions under the policy that chose them and the
+version of that policy's parameters. The ratio of the two probabilities is the correction, its clipping bounds what an
+old rollout can do, and the lag in versions is logged as `ppo/behaviour_lag`.
 """
 
 from __future__ import annotations
@@ -27,8 +32,8 @@ class Experience(NamedTuple):
     """The valid decisions of a rollout, float32: what an iteration's minibatches are cut from."""
 
     observation: Tensor  # (rows, features)
-    mean: Tensor  # (rows, 2), of the policy that acted
     action: Tensor  # (rows, 2)
+    log_probability: Tensor  # (rows,), of the actions under the policy that chose them
     advantage: Tensor  # (rows,), of zero mean and unit variance
 
 
@@ -57,17 +62,19 @@ class PPOLearner(Learner):
         self._threads = threads
         self._seed = seed
         self._experience: Experience
+        self._version = 0
         self._minibatches: list[np.ndarray] = []
 
-    def loss(self, network: QuoteNetwork, update: int) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, network: QuoteNetwork, update: int, version: int) -> tuple[Tensor, Mapping[str, float]]:
         iteration, minibatch = divmod(update, self.updates_per_iteration)
         width = self._exploration(iteration)
         if minibatch == 0:
             self._collect(network, iteration, width)
+            self._version = version
         rows = self._minibatches[minibatch]
         batch = Experience(*(column[rows] for column in self._experience))
         loss, clipped = clipped_loss(network(batch.observation), batch, width * self._scale, self._config.clip)
-        return loss, {"ppo/clipped": clipped}
+        return loss, {"ppo/clipped": clipped, "ppo/behaviour_lag": float(version - self._version)}
 
     def _exploration(self, iteration: int) -> float:
         """Standard deviation of the noise in units of the action scale: geometric from start to end."""
@@ -80,7 +87,7 @@ class PPOLearner(Learner):
         network.refresh(self._policy)
         seed = iteration_seed(self._seed, iteration)
         noise = tuple((width * self._scale).tolist())
-        self._experience = self._estimate(self._rollout(seed, noise))
+        self._experience = self._estimate(self._rollout(seed, noise), width * self._scale)
         generator = np.random.default_rng(seed)
         self._minibatches = [
             part
@@ -99,8 +106,11 @@ class PPOLearner(Learner):
         )
 
     @torch.no_grad()
-    def _estimate(self, rollout: Rollout) -> Experience:
-        """Advantages by the critic of earlier iterations, which then learns from this one."""
+    def _estimate(self, rollout: Rollout, width: Tensor) -> Experience:
+        """Advantages by the critic of earlier iterations, which then learns from this one.
+
+        `width` (2,) are the standard deviations that the actions were drawn with.
+        """
         paths, steps, _ = rollout.observation.shape
         valid = torch.from_numpy(np.arange(steps) >= rollout.start[:, None]).flatten()
         features = self.critic.features(torch.from_numpy(rollout.observation).flatten(0, 1))
@@ -112,11 +122,11 @@ class PPOLearner(Learner):
         def rows(column: np.ndarray) -> Tensor:
             return torch.from_numpy(column).flatten(0, 1)[valid]
 
-        chosen = rows(advantage).float()
+        chosen, action = rows(advantage).float(), rows(rollout.action)
         return Experience(
             observation=rows(rollout.observation),
-            mean=rows(rollout.mean),
-            action=rows(rollout.action),
+            action=action,
+            log_probability=log_probability(action, rows(rollout.mean), width),
             advantage=(chosen - chosen.mean()) / (chosen.std() + 1e-8),
         )
 
@@ -141,14 +151,17 @@ class Critic(LinearRegression):
         return torch.cat([torch.ones_like(scaled[:, :1]), scaled, products], dim=1)
 
 
+def log_probability(action: Tensor, mean: Tensor, width: Tensor) -> Tensor:
+    """Logarithm of the Gaussian density, (rows,), up to a constant; action and mean are (rows, 2), width (2,)."""
+    return -0.5 * ((action - mean) / width).square().sum(dim=1)
+
+
 def clipped_loss(mean: Tensor, batch: Experience, width: Tensor, clip: float) -> tuple[Tensor, float]:
     """Minus PPO's surrogate, and the share of rows whose ratio is outside 1 +- clip.
 
     mean (rows, 2) of the policy being trained, width (2,) the standard deviations that the actions were drawn with.
     """
-    now = ((batch.action - mean) / width).square().sum(dim=1)
-    then = ((batch.action - batch.mean) / width).square().sum(dim=1)
-    ratio = torch.exp(0.5 * (then - now))
+    ratio = torch.exp(log_probability(batch.action, mean, width) - batch.log_probability)
     limited = ratio.clamp(1.0 - clip, 1.0 + clip)
     surrogate = torch.minimum(ratio * batch.advantage, limited * batch.advantage)
     return -surrogate.mean(), float((ratio != limited).float().mean())

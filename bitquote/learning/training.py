@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -27,6 +27,7 @@ from bitquote.learning.config import (
     PathwiseConfig,
     PPOConfig,
     TrainerConfig,
+    check_server,
 )
 from bitquote.learning.distill import distill_game, distill_order_book
 from bitquote.learning.learner import Learner
@@ -38,10 +39,17 @@ from bitquote.learning.scoring import make_scorer
 from bitquote.market.game import Game
 from bitquote.market.order_book import OrderBookMarket
 from bitquote.quoting.objective import OBJECTIVES
+from bitquote.server.config import ServerConfig
+from bitquote.server.monitor import live_view, summary
 from bitquote.ternary.network import QuoteNetwork
 from bitquote.ternary.policy import Policy
 
+if TYPE_CHECKING:
+    from bitquote.server.strategy import ParameterServerStrategy
+
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
+SERVER = "server"
+"""Folder of a run directory that holds the snapshots and the log of its parameter server."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,14 @@ def train(
     market_config: Mapping[str, Any] | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
+    server: ServerConfig | None = None,
 ) -> Trained:
     """Train a quoting network and write policy.safetensors, metrics.json, checkpoints and TensorBoard events.
 
     The result is a function of the arguments but `trainer`, `directory` and `callbacks`. Ctrl-C raises
     KeyboardInterrupt; `resume=True` then goes on from the last complete epoch and ends with the very same policy as
-    an uninterrupted run.
+    an uninterrupted run. With several workers at a `server` neither holds to the bit: the result then depends on
+    which of them was faster.
 
     Args:
         market: the game, or an order-book market given its tuned GLFT by `with_baseline`.
@@ -78,26 +88,36 @@ def train(
         objective: "penalty" or "cara".
         market_config: goes into the policy's metadata.
         callbacks: further Lightning callbacks.
+        server: the parameter server whose workers share the updates; None, or engine "none", is this process alone.
+
+    Raises:
+        InputError: for impossible settings, and for a server that this machine cannot run.
+        ServerError: where the server or the last of its workers failed.
     """
     require_choice("objective", objective, OBJECTIVES)
     require_integer("seed", seed, 0)
     trainer = trainer or TrainerConfig()
+    server = None if server is None or server.engine == "none" else server
+    if server is not None:
+        check_server(server)
     directory = _prepared(Path(directory))
     checkpoint = directory / CHECKPOINT if resume and (directory / CHECKPOINT).exists() else None
     metadata = {"market": dict(market_config or {}), "objective": objective}
 
     with _torch_settings(seed):
         module = _build(market, network, learner, trainer, seed, objective)
-        if checkpoint is not None:
-            _check_checkpoint(checkpoint, module)
+        done = 0 if checkpoint is None else _epochs_done(checkpoint, module)
         history = ScoreHistory()
+        strategy = None if server is None else _strategy(server, directory)
         with _quiet(), _interruptible():
-            lightning = _lightning_trainer(learner, trainer, directory, history, callbacks)
-            lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
+            lightning = _lightning_trainer(learner, trainer, directory, history, callbacks, strategy)
+            with _watched(strategy, module, learner.epochs - done, trainer.progress):
+                lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
 
     policy = module.network.policy(**metadata)
     policy.save(directory / "policy.safetensors")
     metrics = _metrics(module, network, learner, history, seed, objective)
+    metrics["server"] = None if strategy is None else _server_metrics(strategy, history)
     _write_metrics(directory / "metrics.json", metrics)
     return Trained(policy, metrics)
 
@@ -160,13 +180,14 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides what Lightning says about things that are meant: no GPU, a directory with checkpoints, short epochs."""
+    """Hides what Lightning says about things that are meant: no GPU, a directory with checkpoints or moved, ..."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", message="The dirpath has changed from")
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 against torch 2.13
         try:
@@ -222,8 +243,10 @@ def _lightning_trainer(
     directory: Path,
     history: ScoreHistory,
     callbacks: Sequence[Callback],
+    strategy: ParameterServerStrategy | None,
 ) -> Trainer:
     """The stock Trainer: an epoch ends with a validation of the averaged weights, then a checkpoint."""
+    workers = 1 if strategy is None else strategy.config.workers
     checkpoints = ModelCheckpoint(
         directory / CHECKPOINT.parent,
         filename=CHECKPOINT.stem,
@@ -231,29 +254,53 @@ def _lightning_trainer(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    progress = [Progress(history)] if trainer.progress else []
+    progress = trainer.progress and strategy is None  # the main process shows what workers do
+    bar = [Progress(history)] if progress else []
+    average = weight_averaging(learner.averaging, workers)
     return Trainer(
         accelerator="cpu",
-        devices=1,
+        devices=workers,
+        strategy=strategy or "auto",
         max_epochs=learner.epochs,
         num_sanity_val_steps=0,
         log_every_n_steps=trainer.log_every_n_steps,
         logger=TensorBoardLogger(directory, name="", version=""),
-        callbacks=[history, weight_averaging(learner.averaging), TernaryMonitor(), checkpoints, *progress, *callbacks],
-        enable_progress_bar=trainer.progress,
+        callbacks=[history, average, TernaryMonitor(), checkpoints, *bar, *callbacks],
+        enable_progress_bar=progress,
         enable_model_summary=False,
         gradient_clip_val=learner.gradient_clip,
     )
 
 
-def _check_checkpoint(path: Path, module: QuoteLearner) -> None:
-    """Raise `InputError` unless `path` holds the weights of a network and a learner such as `module`'s."""
+def _strategy(server: ServerConfig, directory: Path) -> ParameterServerStrategy:
+    from bitquote.server.strategy import ParameterServerStrategy  # what a single process need not wait for
+
+    return ParameterServerStrategy(server, workers=server.workers, directory=directory / SERVER)
+
+
+@contextmanager
+def _watched(
+    strategy: ParameterServerStrategy | None, module: QuoteLearner, epochs: int, progress: bool
+) -> Iterator[None]:
+    """Inside, a live view of the server, where there is one, over the updates of the remaining `epochs`."""
+    if strategy is None:
+        yield
+        return
+    with live_view(strategy.statistics, epochs * len(module.train_dataloader()), enabled=progress):
+        yield
+
+
+def _epochs_done(path: Path, module: QuoteLearner) -> int:
+    """Epochs that a checkpoint stands after; `InputError` unless it is of a network and a learner like `module`'s."""
     try:
-        found = {name: value.shape for name, value in torch.load(path, weights_only=True)["state_dict"].items()}
+        checkpoint = torch.load(path, weights_only=True)
+        found = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        done = int(checkpoint["epoch"]) + 1
     except Exception:  # whatever the bytes of a damaged file make of torch's reader
         raise InputError(f"{path} is damaged: delete it, and the training begins anew") from None
     if found != {name: value.shape for name, value in module.state_dict().items()}:
         raise InputError(f"{path} is of another network or learner: delete it, and the training begins anew")
+    return done
 
 
 def _metrics(
@@ -285,6 +332,14 @@ def _metrics(
         "steps_per_second": steps / history.seconds,
         "history": rows,
     }
+
+
+def _server_metrics(strategy: ParameterServerStrategy, history: ScoreHistory) -> dict[str, Any]:
+    """What metrics.json says of the server; its counts begin at the last resume."""
+    config = asdict(strategy.config)
+    chosen = {key: config[key] for key in ("engine", "workers", "shards", "consistency", "tau")}
+    rate = {"steps_per_second": history.rows[-1]["steps"] / history.seconds}
+    return chosen | summary(strategy.statistics()) | rate
 
 
 def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:

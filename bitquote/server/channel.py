@@ -132,7 +132,7 @@ class SharedChannel:
             self._read = pair
         elif pair != NO_PAIR:
             self._busy[pair] = False
-        return Reply(*fields, values, body)
+        return Reply(*fields, values=values, body=body)
 
     def gradient(self) -> np.ndarray:
         """Scratch space, float32 (size,), from which the next push is sent without being copied."""

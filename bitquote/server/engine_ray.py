@@ -222,7 +222,7 @@ class RayChannel:
         if self._broken is not None:
             raise Disconnected(self._broken)
         kind, *others, values, body = message
-        call = self._call(self._actor.handle, self._token, int(kind), *others, values, dict(body))
+        call = self._call(self._actor.handle, (self._token, int(kind), *others, values, dict(body)))
         call.future().add_done_callback(self._replies.put)
 
     def receive(self, timeout: float) -> Reply | None:

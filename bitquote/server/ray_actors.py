@@ -91,8 +91,12 @@ class ShardActor:
             await asyncio.sleep(wake - time.monotonic())
         exit_actor()
 
-    async def handle(self, token: str, *fields: Any) -> tuple[Any, ...] | str:
-        """Answer the message with these fields: the fields of the reply, or a line on why the connection is over."""
+    async def handle(self, request: tuple[Any, ...]) -> tuple[Any, ...] | str:
+        """Answer a token and the fields of a message: with the fields of the reply, or why the connection is over.
+
+        One tuple each way, since Ray serialises every argument on its own.
+        """
+        token, *fields = request
         if not hmac.compare_digest(token, self._token):
             return WRONG_TOKEN
         points.reach("server.received")

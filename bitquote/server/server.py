@@ -107,8 +107,8 @@ class Server:
     def run(self, function: Callable[..., Any], *arguments: Any, workers: int | None = None) -> list[Outcome]:
         """`function(client, rank, *arguments)` in new workers, `config.workers` of them; waits for all.
 
-        They begin together, when the last has joined.         Function and arguments must be such that a new process can import or unpickle them. A worker that dies does
-        not end the others: its outcome has an error.
+        They begin together, when the last has joined. Function and arguments must be such that a new process can
+        import or unpickle them. A worker that dies does not end the others: its outcome has an error.
         """
         workers = workers or self.config.workers
         with self._observing:

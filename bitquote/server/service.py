@@ -1,7 +1,6 @@
 """What a shard's process does while it serves: carries messages between connections and the state of the shard.
 
-One thread waits for whatever comes first and acts on it; it never waits for one worker. The slots of a connection
-belong to the server from the message that names them to the answer: a gradient is read where the worker has put it.
+One thread waits for whatever comes first and acts on it; it never waits for one worker.
 """
 
 from __future__ import annotations
@@ -13,19 +12,17 @@ import socket
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from bitquote.errors import InputError
 from bitquote.server import snapshot, wire
-from bitquote.server.errors import ProtocolError, Rejected
-from bitquote.server.memory import NO_PAIR, BegunPage, Slots, anonymous_file, content, file_of
-from bitquote.server.message import NOTHING, Kind, Message, Reply, Status
+from bitquote.server.errors import ProtocolError
+from bitquote.server.memory import NO_PAIR, BegunPage
+from bitquote.server.message import Kind, Message, Reply, Status
+from bitquote.server.peer import READ, Ended, Peer
 from bitquote.server.points import reach
 from bitquote.server.setup import Setup
 from bitquote.server.shard import ShardState, snapshot_name
@@ -33,45 +30,12 @@ from bitquote.server.writer import Job, SnapshotWriter, Withheld
 
 PUSH: Final = Kind.PUSH
 JOIN: Final = Kind.JOIN
-FLOAT32: Final = np.dtype(np.float32)
-READ: Final = select.POLLIN
-WRITE: Final = select.POLLOUT
-"""The same of poll and epoll."""
 PEERS: Final = 2048
 """Connections of one shard at most: its workers, those that are about to be replaced, and observers."""
 PARKED: Final = 64
 """Unanswered requests of one connection at most."""
 HELLO_PATIENCE: Final = 5.0
 """Seconds within which a connection must say who it is."""
-SMALLEST_BULK: Final = 1 << 26
-"""Bytes of a file that may always come; larger ones must fit the model."""
-LARGEST_MODEL: Final = 1 << 33
-"""Bytes of a definition at most."""
-
-
-class Peer:
-    """One connection."""
-
-    def __init__(self, connection: socket.socket, now: float) -> None:
-        self.socket = connection
-        self.descriptor = connection.fileno()
-        self.head = memoryview(bytearray(wire.HEAD))
-        self.space = self.head[: wire.HELLO]
-        """What remains to be filled of the part of a frame that is being read."""
-        self.part = self.space
-        self.expected: wire.Head | None = None
-        """The head of a message whose body, or the file after it, is still to come."""
-        self.body: Mapping[str, Any] = NOTHING
-        self.greeted = False
-        self.since = now
-        """When it was accepted, or when it last took what was sent to it."""
-        self.outbox: deque[tuple[memoryview, list[int]]] = deque()
-        self.worker = -1
-        self.epoch = 0
-        self.joined = False
-        self.slots: Slots | None = None
-        self.pairs: dict[tuple[Kind, int], int] = {}
-        """Requests that wait in the shard, with the pair of slots that each has."""
 
 
 class Service:
@@ -158,21 +122,20 @@ class Service:
                 connection.send(wire.welcome(wire.FULL, self.setup.shard, self.setup.shards))
             connection.close()
             return
-        peer = Peer(connection, now)
+        peer = Peer(connection, self.poller, self.setup, now)
         self.peers[peer.descriptor] = peer
-        self.poller.register(peer.descriptor, READ)
 
     def _serve(self, peer: Peer, now: float) -> None:
         """One step for a connection on which something can be done."""
         try:
             if peer.outbox:
-                self._flush(peer, now)
-            elif peer.space:
-                self._read(peer, now)
-            else:
-                self._read_file(peer, now)
+                peer.flush(now)
+            elif (request := peer.read(self.state.size)) is not None:
+                self._handle(peer, *request, now)
         except BlockingIOError:
             return
+        except Ended:
+            self._close(peer, None, now)
         except OSError as error:
             self._close(peer, error.strerror or str(error), now)
         except ProtocolError as error:
@@ -184,13 +147,8 @@ class Service:
 
     def _close(self, peer: Peer, reason: str | None, now: float) -> None:
         """Let go of a connection; of a worker that has not left, this is the end of its stay."""
-        self.poller.unregister(peer.descriptor)
-        peer.socket.close()
         del self.peers[peer.descriptor]
-        for _, files in peer.outbox:
-            _close_all(files)
-        peer.outbox.clear()
-        peer.slots = None
+        peer.close()
         if reason is not None:
             self._note("connection closed", worker=peer.worker, reason=reason)
         if peer.joined and self.workers.get(peer.worker) is peer:
@@ -209,82 +167,6 @@ class Service:
                 self._close(peer, "no hello", now)
             elif peer.outbox and now - peer.since > self.state.config.heartbeat:
                 self._close(peer, "it does not take what is sent to it", now)
-
-    # Reading.
-
-    def _read(self, peer: Peer, now: float) -> None:
-        """Read the rest of the part that is expected; act on it when it is whole."""
-        got = peer.socket.recv_into(peer.space)
-        if not got:
-            self._close(peer, None, now)
-            return
-        if got < len(peer.space):
-            peer.space = peer.space[got:]
-            return
-        part = peer.part
-        if not peer.greeted:
-            self._greet(peer, bytes(part), now)
-            return
-        head, body = peer.expected, NOTHING
-        if head is None:
-            head = wire.unpack_message(part)
-            if head.body:
-                peer.expected = head
-                peer.space = peer.part = memoryview(bytearray(head.body))
-                return
-        else:
-            body = wire.parse_body(bytes(part), head.body_sum)
-        where = head.where
-        if where == wire.FILE:
-            peer.expected, peer.body = head, body
-            peer.space = peer.part[:0]
-            return
-        peer.expected, peer.space, peer.part = None, peer.head, peer.head
-        values = self._gradient(peer, head) if where == wire.SLOT else None
-        self._handle(peer, Message(*head.fields, values, body), head.pair, now)
-
-    def _greet(self, peer: Peer, hello: bytes, now: float) -> None:
-        verdict = wire.verdict(hello, self.setup.token)
-        with suppress(OSError):
-            peer.socket.send(wire.welcome(verdict, self.setup.shard, self.setup.shards))
-        if verdict == wire.WRONG_TOKEN:
-            raise ProtocolError("wrong token")
-        if verdict != wire.ACCEPTED:
-            raise ProtocolError("another version of the protocol")
-        peer.greeted = True
-        peer.space = peer.part = peer.head
-
-    def _gradient(self, peer: Peer, head: wire.Head) -> np.ndarray:
-        """The values in a slot of this connection."""
-        slots = peer.slots
-        if slots is None or head.length > 4 * slots.size:
-            raise ProtocolError("values outside the shared memory")
-        if head.dtype == wire.BYTES:
-            return slots.raw_gradients[head.pair][: head.length]
-        if head.length == 4 * slots.size:
-            return slots.gradients[head.pair]
-        return slots.gradients[head.pair][: head.length // 4]
-
-    def _read_file(self, peer: Peer, now: float) -> None:
-        """The descriptor that follows a message, and the values in its file."""
-        head = peer.expected
-        assert head is not None
-        data, files, _, _ = socket.recv_fds(peer.socket, 1, 1)
-        try:
-            if not data:
-                self._close(peer, None, now)
-                return
-            if not files:
-                raise ProtocolError("a message without the file that it announced")
-            if head.fields[0] != Kind.DEFINE and head.length > max(SMALLEST_BULK, 64 * self.state.size):
-                raise ProtocolError(f"a file of {head.length} bytes, more than the model can need")
-            if head.length > LARGEST_MODEL:
-                raise ProtocolError(f"a model of {head.length} bytes: must be at most {LARGEST_MODEL}")
-            values = content(files[0], head.length).view(wire.DTYPES[head.dtype])
-        finally:
-            _close_all(files)
-        peer.expected, peer.space, peer.part = None, peer.head, peer.head
-        self._handle(peer, Message(*head.fields, values, peer.body), head.pair, now)
 
     # Acting and answering.
 
@@ -323,7 +205,17 @@ class Service:
         self.workers[reply.worker] = peer
         if before is not None and before is not peer:
             before.joined = False  # an older connection of this worker, or of the one it has replaced
-            _hang_up(before)
+            before.hang_up()
+
+    def _answer(self, peer: Peer, reply: Reply, pair: int) -> None:
+        """Send a reply; a worker that has no slots yet is given some once the model is known."""
+        if reply.kind is PUSH:
+            reach("server.after_apply_before_reply")
+        if self.peers.get(peer.descriptor) is peer:
+            joins = reply.kind is JOIN and peer.joined
+            size = self.state.size if peer.slots is None else 0
+            line = self.page.line(peer.worker, peer.epoch) if joins or (size and peer.joined) else 0
+            peer.answer(reply, pair, size, line, self.now)
 
     def _settle(self, now: float) -> None:
         """After every change: answers that have become due, events, a snapshot if it is time."""
@@ -339,78 +231,6 @@ class Service:
                 self._snapshot()
             else:
                 self._written(now, wait=True)  # a crash must not lose more than was agreed
-
-    def _answer(self, peer: Peer, reply: Reply, pair: int) -> None:
-        """Send a reply, with its values where the request has asked for them."""
-        kind = reply.kind
-        if kind is PUSH:
-            reach("server.after_apply_before_reply")
-        if self.peers.get(peer.descriptor) is not peer:
-            return
-        values, where, files = reply.values, wire.NOWHERE, []
-        slots = peer.slots
-        if values is not None:
-            if slots is not None and pair != NO_PAIR and values.nbytes <= 4 * slots.size:
-                where = wire.SLOT
-                pulls = slots.pulls if values.dtype == FLOAT32 else slots.raw_pulls
-                pulls[pair][: len(values)] = values
-            else:
-                where = wire.FILE
-                files = [file_of(values)]
-        granted = (slots is None and self.state.size > 0) or (kind is JOIN and peer.joined)
-        try:
-            data = wire.pack_reply(reply, pair, where, granted)
-        except Rejected as error:  # what workers have brought together is too large
-            failed = reply._replace(status=Status.FAILED, body={"error": str(error)})
-            data = wire.pack_reply(failed, pair, where, granted)
-        self._transmit(peer, data, [])
-        if granted:
-            self._grant(peer)
-        if files:
-            self._transmit(peer, b"F", files)
-
-    def _grant(self, peer: Peer) -> None:
-        """Share memory with a worker: the page with its line, and slots once the model is known."""
-        files = [os.dup(self.setup.page)]
-        line = self.page.line(peer.worker, peer.epoch) if peer.joined else 0
-        size = self.state.size if peer.slots is None else 0
-        if size:
-            files.append(anonymous_file(Slots.bytes(size), fixed=True))
-            peer.slots = Slots(files[1], size)
-        self._transmit(peer, wire.pack_grant(size, line), files)
-
-    def _transmit(self, peer: Peer, data: bytes, files: list[int]) -> None:
-        """Send, or keep what does not go out now; meanwhile nothing more is read from this connection."""
-        if not peer.outbox:
-            try:
-                sent = socket.send_fds(peer.socket, [data], files) if files else peer.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = len(data)
-                _hang_up(peer)  # the poller will find it ended
-            if sent:
-                _close_all(files)
-                files = []
-            if sent == len(data):
-                return
-            data = data[sent:]
-            self.poller.modify(peer.descriptor, WRITE)
-            peer.since = self.now
-        peer.outbox.append((memoryview(data), files))
-
-    def _flush(self, peer: Peer, now: float) -> None:
-        """Go on sending what is kept."""
-        while peer.outbox:
-            data, files = peer.outbox[0]
-            sent = socket.send_fds(peer.socket, [data], files) if files else peer.socket.send(data)
-            peer.since = now
-            _close_all(files)
-            peer.outbox[0] = (data[sent:], [])
-            if sent < len(data):
-                return
-            peer.outbox.popleft()
-        self.poller.modify(peer.descriptor, READ)
 
     # Snapshots.
 
@@ -451,16 +271,17 @@ class Service:
                 self._ended(event["worker"], event["epoch"], event["event"])
 
     def _ended(self, worker: int, epoch: int, how: str) -> None:
-        self.page.end(worker, epoch)
-        self.over.append((worker, epoch))
-        if self.setup.config["snapshot_every"] == 0:
+        if self.setup.config["snapshot_every"]:
+            self.page.end(worker, epoch)
+            self.over.append((worker, epoch))
+        else:
             self.page.release(worker, epoch)  # no successor will ask
         peer = self.workers.get(worker)
         if peer is not None and peer.epoch == epoch:
             del self.workers[worker]
             peer.joined = False
             if how == "evicted":
-                _hang_up(peer)  # it may be waiting for an answer that will not come
+                peer.hang_up()  # it may be waiting for an answer that will not come
 
     def _note(self, event: str, **values: Any) -> None:
         self._report({"event": event, "shard": self.setup.shard, **values})
@@ -473,14 +294,3 @@ class Service:
         if len(line) <= select.PIPE_BUF:
             with suppress(OSError):  # a parent that does not read has to do without
                 os.write(self.setup.report, line)
-
-
-def _hang_up(peer: Peer) -> None:
-    """End a connection so that both sides find it ended."""
-    with suppress(OSError):
-        peer.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _close_all(files: list[int]) -> None:
-    for file in files:
-        os.close(file)

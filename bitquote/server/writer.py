@@ -49,7 +49,7 @@ class SnapshotWriter:
         os.set_blocking(self.done, False)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Job, str | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="bitquote-snapshots")
+        self._thread = threading.Thread(target=self._run, name="bitquote-snapshots", daemon=True)
         self._thread.start()
 
     def write(self, job: Job) -> None:

@@ -7,11 +7,20 @@ import pytest
 import torch
 
 from bitquote.learning import NetworkConfig, PathwiseConfig
+from bitquote.learning.callbacks import Average
 from bitquote.learning.features import BookFeatures
 from bitquote.learning.learner import iteration_seed
+from bitquote.learning.module import Updates
 from bitquote.learning.pathwise import PathwiseLearner
 from bitquote.learning.pathwise_book import temporal_differences
-from bitquote.learning.ppo import Critic, Experience, clipped_loss, generalised_advantages, hedged_reward
+from bitquote.learning.ppo import (
+    Critic,
+    Experience,
+    clipped_loss,
+    generalised_advantages,
+    hedged_reward,
+    log_probability,
+)
 from bitquote.learning.regression import LinearRegression, LogisticRegression
 from bitquote.learning.schedule import learning_rate_factor, weight_decay_factor
 from bitquote.learning.scoring import objective_by_path
@@ -44,7 +53,7 @@ def test_the_pathwise_loss_has_the_exact_gradient() -> None:
     network = build_network(game, NetworkConfig(hidden=[16], architecture="fp32"))
     torch.nn.init.normal_(network.head.weight, std=0.1)
     config = PathwiseConfig(paths=200_000, exploring_starts=3)
-    loss, _ = PathwiseLearner(game, network, config, "penalty", 2, seed=1).loss(network, 0)
+    loss, _ = PathwiseLearner(game, network, config, "penalty", 2, seed=1).loss(network, 0, 0)
     sampled = torch.autograd.grad(loss, network.head.weight)[0].flatten()
 
     table = game.tabulate(network.policy())
@@ -91,7 +100,8 @@ def test_the_clipped_loss_at_the_old_policy_is_the_policy_gradient() -> None:
     mean, noise = torch.randn(2, 50, 2, generator=generator)
     advantage = torch.randn(50, generator=generator)
     width = torch.tensor([0.5, 0.2])
-    batch = Experience(torch.empty(50, 0), mean, mean + width * noise, advantage)
+    action = mean + width * noise
+    batch = Experience(torch.empty(50, 0), action, log_probability(action, mean, width), advantage)
     present = mean.clone().requires_grad_()
     loss, clipped = clipped_loss(present, batch, width, 0.2)
     loss.backward()
@@ -136,3 +146,29 @@ def test_the_linearised_certainty_equivalent_has_the_right_mean() -> None:
     simulation = Game(GameParameters(steps=20)).simulate(glft(GameParameters(steps=20)), 500, seed=1)
     expected = -np.log(np.mean(np.exp(-0.1 * simulation.profit))) / 0.1
     assert objective_by_path(simulation, "cara", 0.1).mean() == pytest.approx(expected)
+
+
+def test_the_updates_of_an_epoch_are_counted_and_come_in_blocks() -> None:
+    updates = Updates(6, block=3)
+    assert (list(updates), len(updates), updates.block) == ([0, 1, 2, 3, 4, 5], 6, 3)
+    assert list(updates[3:6]) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_an_average_of_every_nth_version_remembers_as_long_as_one_of_all(workers: int) -> None:
+    """Weights that rise by one an update: what a worker's average trails them by does not depend on the workers."""
+    average, mean = Average(0.9, workers), torch.zeros(1)
+    lags = []
+    for count, version in enumerate(range(0, 400, workers)):
+        current = torch.full((1,), float(version))
+        mean = current if count == 0 else average(mean, current, torch.tensor(count))
+        lags.append(version - float(mean))
+    assert lags[-1] == pytest.approx(9.0, abs=0.6 * workers)  # decay / (1 - decay) updates
+    early = 40 // workers
+    assert lags[early] == pytest.approx(40 / 11, abs=0.6 * workers)  # while the average still warms up
+
+
+def test_the_average_of_one_worker_is_the_plain_one() -> None:
+    for count in (0, 1, 7, 1000):
+        expected = torch.lerp(torch.ones(2), torch.zeros(2), max(1.0 - 0.98, 10.0 / (float(count) + 10.0)))
+        assert torch.equal(Average(0.98, 1)(torch.ones(2), torch.zeros(2), torch.tensor(count)), expected)

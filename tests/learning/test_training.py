@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from bitquote.errors import InputError
 from bitquote.learning import DistillConfig, NetworkConfig, PathwiseConfig, PPOConfig, Trained, TrainerConfig, train
 from bitquote.learning.config import LearnerConfig
+from bitquote.learning.scoring import make_scorer
+from bitquote.learning.training import build_learner, build_network
+from bitquote.market import OrderBookMarket, build, shipped_configuration
 from bitquote.market.game import Game
 from bitquote.quoting import GameParameters
 from bitquote.ternary import load_policy
@@ -161,3 +165,50 @@ def test_impossible_settings_name_themselves(make, message: str) -> None:
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, bitquote.learning; bitquote.learning.PathwiseConfig(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ppo_logs_how_far_the_policy_has_moved_on_since_its_rollout(tmp_path: Path) -> None:
+    learner = PPOConfig(epochs=1, iterations_per_epoch=2, paths=16, minibatches=3)
+    run(learner, tmp_path)
+    lags = EventAccumulator(str(tmp_path)).Reload().Scalars("ppo/behaviour_lag")
+    assert [(event.step, event.value) for event in lags] == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), (5, 2)]
+
+
+def test_figures_stand_at_the_number_of_their_update(tmp_path: Path) -> None:
+    run(LEARNERS["ppo"], tmp_path)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(24))
+    for tag in ("score", "ternary/zeros_0", "steps_per_second"):
+        assert [event.step for event in events.Scalars(tag)] == [5, 11, 17, 23]
+    assert {event.step: event.value for event in events.Scalars("epoch")}[23] == 3
+
+
+def small_order_book() -> OrderBookMarket:
+    """The default market with short episodes."""
+    configuration = shipped_configuration("order_book")
+    return build(configuration | {"venue": configuration["venue"] | {"decisions": 20}})
+
+
+IN_A_NEW_PROCESS = """
+import pickle, sys, torch
+network, learner, scorer, update = pickle.load(sys.stdin.buffer)
+loss, figures = learner.loss(network, update, update)
+sys.stdout.buffer.write(pickle.dumps((loss.item(), figures, scorer.score(network.policy()))))
+"""
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("market", ["game", "order_book"])
+def test_learners_and_scorers_travel_to_other_processes(kind: str, market: str) -> None:
+    chosen = GAME if market == "game" else small_order_book()
+    network = build_network(chosen, NetworkConfig(hidden=[8]))
+    torch.nn.init.normal_(network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    learner = build_learner(chosen, network, LEARNERS[kind], QUIET, 1, "penalty")
+    scorer = make_scorer(chosen, "penalty", 1)
+    learner.loss(network, 0, 0)  # with everything compiled and cached that is made on first use
+    update = learner.updates_per_iteration
+    parts = pickle.dumps((network, learner, scorer, update))
+    result = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS], input=parts, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    loss, figures = learner.loss(network, update, update)
+    assert pickle.loads(result.stdout) == (loss.item(), figures, scorer.score(network.policy()))

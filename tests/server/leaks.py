@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -16,6 +16,15 @@ SHARED = Path("/dev/shm")
 def descriptors(pid: int | str = "self") -> int:
     """How many files a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def opened() -> list[str]:
+    """What this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(link))
+    return sorted(found)
 
 
 def children(pid: int | None = None) -> set[int]:
@@ -48,7 +57,7 @@ def nothing_left(private: Path) -> Iterator[None]:
     until = time.monotonic() + 10.0
     while (descriptors() > files or children() > processes) and time.monotonic() < until:
         time.sleep(0.01)  # threads of clients that were closed end a little later
-    assert descriptors() <= files, sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+    assert descriptors() <= files, opened()
     assert children() <= processes
     assert set(SHARED.glob("*bitquote*")) <= shared
     assert list(private.iterdir()) == []

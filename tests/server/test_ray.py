@@ -149,12 +149,12 @@ class TestLease:
         shard.state = open_shard(shard.config, 0, definition, None, restore=False, term=0, now=clock.now)
 
         def handle(message: Message) -> Any:
-            return asyncio.run(shard.handle("token", *message))
+            return asyncio.run(shard.handle(("token", *message)))
 
         push = Message(Kind.PUSH, 0, 1, 1, stop=SIZE, values=np.ones(SIZE, np.float32))
         assert handle(Message(Kind.JOIN, 0)) == "fenced: lease lost"
         shard.lease.renewed(clock.now)
-        assert asyncio.run(shard.handle("other", *push)) == ray_actors.WRONG_TOKEN
+        assert asyncio.run(shard.handle(("other", *push))) == ray_actors.WRONG_TOKEN
         assert handle(Message(Kind.JOIN, 0))[1] == Status.DONE
         assert handle(push)[1] == Status.APPLIED
         clock.now += shard.lease.length
@@ -368,7 +368,7 @@ class TestFaults:
                 client.exchange(np.ones(SIZE, np.float32))  # the worker too is at the successor now
                 pushes += 1
                 assert (
-                    ray.get(orphan.handle.remote(server.token, Kind.PULL, *[0] * 8, None, {})) == "fenced: lease lost"
+                    ray.get(orphan.handle.remote((server.token, Kind.PULL, *[0] * 8, None, {}))) == "fenced: lease lost"
                 )
                 assert Path(f"/proc/{pid}").exists() or sys.platform != "linux"
                 statistics = server.statistics()
