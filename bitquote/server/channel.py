@@ -62,7 +62,7 @@ class SharedChannel:
         self._slots: Slots | None = None
         self._begun: np.ndarray | None = None
         self._busy = [False] * PAIRS
-        self._read = NO_PAIR  # the pair whose pulled weights the client may still be reading
+        self._lent: list[int] = []  # pairs whose pulled weights the client may still be reading
         self._head = bytearray(wire.HEAD)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._timeout = 0.0
@@ -88,12 +88,13 @@ class SharedChannel:
             reach("worker.idle")
             if self._begun is not None:
                 self._begun[0] = message.sequence  # before anything can be lost
+        lies_in = NO_PAIR
         if kind is PUSH or kind is PULL:
-            pair = self._take_pair(values)
+            lies_in, pair = self._take_pair(values)
         if values is not None:
             where = wire.SLOT if pair != NO_PAIR and values.nbytes <= 4 * self.size else wire.FILE
         data = wire.pack_message(message, pair, where)
-        if where == wire.SLOT:
+        if where == wire.SLOT and lies_in != pair:
             self._copy(values, pair)
         if kind is PUSH:
             reach("worker.between_copy_and_notice")
@@ -129,7 +130,7 @@ class SharedChannel:
         except ProtocolError as error:
             raise Disconnected(str(error)) from None
         if where == wire.SLOT:
-            self._read = pair
+            self._lent.append(pair)
         elif pair != NO_PAIR:
             self._busy[pair] = False
         return Reply(*fields, values=values, body=body)
@@ -138,7 +139,7 @@ class SharedChannel:
         """Scratch space, float32 (size,), from which the next push is sent without being copied."""
         if self._slots is not None:
             for pair in range(PAIRS):
-                if not self._busy[pair] or pair == self._read:
+                if not self._busy[pair] or pair in self._lent:
                     return self._slots.gradients[pair]
         return np.empty(self.size, np.float32)
 
@@ -147,28 +148,26 @@ class SharedChannel:
         self._socket.close()
         self._slots = self._begun = None
 
-    def _take_pair(self, values: np.ndarray | None) -> int:
-        """A free pair, now taken; the one whose gradient slot `values` lie in, if they do."""
-        busy = self._busy
-        if self._read != NO_PAIR:
-            busy[self._read] = False
-            self._read = NO_PAIR
-        slots = self._slots
+    def _take_pair(self, values: np.ndarray | None) -> tuple[int, int]:
+        """The pair in whose gradient slot `values` lie, if any, and a free pair, now taken: the same if it can be."""
+        busy, slots = self._busy, self._slots
+        for pair in self._lent:
+            busy[pair] = False
+        self._lent.clear()
         if slots is None:
-            return NO_PAIR
-        pair = slots.pair_of(values)
+            return NO_PAIR, NO_PAIR
+        lies_in = NO_PAIR if values is None else slots.pair_of(values)
+        pair = lies_in
         if pair == NO_PAIR or busy[pair]:
             if False not in busy:
-                return NO_PAIR
+                return lies_in, NO_PAIR
             pair = busy.index(False)
         busy[pair] = True
-        return pair
+        return lies_in, pair
 
     def _copy(self, values: np.ndarray | None, pair: int) -> None:
-        """Put the values of a push into the gradient slot of a pair, unless they were made there."""
+        """Put the values of a push into the gradient slot of a pair."""
         assert self._slots is not None and values is not None
-        if self._slots.pair_of(values) == pair:
-            return
         slots = self._slots.gradients if values.dtype == FLOAT32 else self._slots.raw_gradients
         slot = slots[pair]
         if armed("worker.mid_copy"):

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import connection, get_context, parent_process
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,23 +111,32 @@ class ShmEngine:
 
         context = get_context("spawn")
         results: dict[connection.Connection, int] = {}
+        tasks = []
         processes = []
         outcomes: dict[int, Outcome] = {}
         joined: set[int] = set()
         options = {"deadline": self.config.deadline}
         try:
             for rank in range(workers):
-                ours, theirs = context.Pipe(duplex=False)
-                results[ours] = rank
+                result, their_result = context.Pipe(duplex=False)
+                their_task, task = context.Pipe(duplex=False)
+                results[result] = rank
+                tasks.append(task)
                 process = context.Process(
                     target=_work,
-                    args=(theirs, self.connects(), options, function, rank, arguments),
+                    args=(their_task, their_result, self.connects(), options, rank),
                     name=f"bitquote-worker-{rank}",
                 )
                 processes.append(process)
                 process.start()
-                theirs.close()
+                their_task.close()
+                their_result.close()
                 self._workers[rank] = process.pid or 0
+            # Only now, as a worker may take seconds to import what its task needs: the others import meanwhile.
+            payload = ForkingPickler.dumps((function, arguments))
+            for task in tasks:
+                with suppress(BrokenPipeError):  # of a worker that has died; its result will say so
+                    task.send_bytes(payload)
             while results:
                 for ready in connection.wait(list(results)):
                     assert isinstance(ready, connection.Connection)
@@ -152,8 +162,8 @@ class ShmEngine:
                 if process.pid is not None:
                     process.join()
                 process.close()
-            for unread in results:
-                unread.close()
+            for pipe in [*tasks, *results]:
+                pipe.close()
             self._workers.clear()
         return [outcomes[rank] for rank in range(workers)]
 
@@ -405,17 +415,17 @@ def _death(status: int | None) -> str:
 
 
 def _work(
+    task: connection.Connection,
     result: connection.Connection,
     doors: list[Door],
     options: dict[str, Any],
-    function: Callable[..., Any],
     rank: int,
-    arguments: tuple[Any, ...],
 ) -> None:
-    """A worker's process."""
+    """A worker's process. What it unpickles comes from its parent, through a pipe that nobody else has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     threading.Thread(target=_end_with_parent, name="bitquote-parent", daemon=True).start()
     try:
+        function, arguments = task.recv()
         with Client(doors, worker=rank, **options) as client:
             result.send(JOINED)
             value = function(client, rank, *arguments)

@@ -101,10 +101,13 @@ class Slots:
         self.gradients = [part.view(np.float32) for part in self.raw_gradients]
         self.pulls = [part.view(np.float32) for part in self.raw_pulls]
 
-    def pair_of(self, values: np.ndarray | None) -> int:
+    def pair_of(self, values: np.ndarray) -> int:
         """The pair at the beginning of whose gradient slot `values` lie; NO_PAIR for memory of any other kind."""
-        if values is None or values.base is not self._memory:
+        if values.base is not self._memory:
             return NO_PAIR
+        for pair, slot in enumerate(self.gradients):
+            if values is slot:
+                return pair
         pair, offset = divmod(values.ctypes.data - self._memory.ctypes.data, self._stride)
         return pair if offset == 0 and pair < PAIRS else NO_PAIR
 

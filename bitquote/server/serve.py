@@ -29,6 +29,7 @@ from bitquote.server.points import reach
 from bitquote.server.service import Service
 from bitquote.server.setup import Setup
 from bitquote.server.shard import ShardState, open_shard
+from bitquote.server.update import make_update
 
 
 def stand_by(setup: Setup, page: BegunPage) -> bool:
@@ -50,12 +51,9 @@ def stand_by(setup: Setup, page: BegunPage) -> bool:
 
 
 def _load_torch() -> None:
-    """Import torch, and by a first step of an optimiser what torch itself puts off until then."""
-    import torch
-
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    torch.optim.SGD([parameter], lr=0.0).step()
+    """Import torch, and by making an optimiser what torch itself puts off until then."""
+    optimizer = {"class": "torch.optim.SGD", "groups": [{"lr": 0.1, "tensors": []}]}
+    make_update({"kind": "torch", "optimizers": [optimizer]}, ServerConfig())
 
 
 def begin(setup: Setup, page: BegunPage) -> ShardState:

@@ -741,9 +741,15 @@ class Soak:
     def strike_worker(self, point: str) -> None:
         injection = Injection(self.folder_of_next())
         position = self.random.randrange(self.WORKERS)
+        parked = point == "worker.parked"
         self.workers[position].kill()
-        self.replace(position, injection.at(point, self.random.randint(1, 5)))
-        eventually(lambda: injection.reached(point), 60.0)
+        self.replace(position, injection.at(point, 1 if parked else self.random.randint(1, 5)))
+        other = self.workers[position - 1].pid
+        if parked:
+            os.kill(other, signal.SIGSTOP)  # or nobody waits for long enough
+        self.await_reached(injection, point)
+        if parked:
+            os.kill(other, signal.SIGCONT)
         self.replace(position, None)
         self.count(point)
 
@@ -759,10 +765,20 @@ class Soak:
             else:
                 self.kill("server.0")
                 self.kills += 1
-            eventually(lambda: injection.reached(point), 60.0)
+            self.await_reached(injection, point)
         finally:
             del os.environ[points.VARIABLE]
         self.count(point)
+
+    def await_reached(self, injection: Injection, point: str) -> None:
+        """A point that is never reached fails, with what there is to see."""
+        until = time.monotonic() + 60.0
+        while not injection.reached(point):
+            if time.monotonic() > until:
+                alive = [process.is_alive() for process in self.workers]
+                events = list(self.server.engine.events)[-20:]
+                pytest.fail(f"{point} not reached: {self.server.pids()} {alive} {self.server.statistics()} {events}")
+            time.sleep(0.01)
 
     def kill(self, role: str) -> None:
         """Kill a server or standby, and wait until another has its place."""

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,10 @@ def test_many_pulls_may_be_open_at_once() -> None:
         results = [client.wait(stamp) for stamp in [*before, push, *after]]
         assert [result.status for result in results] == [Status.DONE] * 10 + [Status.APPLIED] + [Status.DONE] * 11
         assert (outs[:10] == 0.0).all() and (outs[10:] == -1.0).all()
+        # Nothing of all that has used up the shared memory.
+        assert (client.exchange(client.gradient * 0.0 + 1.0).weights == -2.0).all()
+        channel = client._lines[0].channel
+        assert all(np.shares_memory(client.wait(client.pull()).weights, slot) for slot in channel._slots.pulls[:1])
 
 
 def test_pull_is_answered_while_a_push_waits_at_the_gate() -> None:
@@ -264,6 +269,37 @@ def test_killed_server_is_succeeded(standby: bool) -> None:
         check_counts(statistics)
 
 
+@pytest.mark.slow
+def test_optimiser_of_torch_survives_its_server() -> None:
+    """The standby has torch loaded by then, and goes on with the moments of the last snapshot: Adam's, bit for bit."""
+    update = {
+        "kind": "torch",
+        "optimizers": [{"class": "torch.optim.Adam", "groups": [{"lr": 0.1, "tensors": [[0, [2, 3]], [6, [4]]]}]}],
+    }
+
+    def train(server: Server, kill: bool) -> np.ndarray:
+        random = np.random.default_rng(7)
+        with server.client() as client:
+            for number in range(20):
+                gradient = random.normal(size=10).astype(np.float32)
+                assert client.exchange(gradient).status == Status.APPLIED
+                if kill and number == 9:
+                    client.snapshot()
+                    eventually(partial(has_loaded, server.pids()["standby.0"], "libtorch"), 60.0)
+                    os.kill(server.pids()["server.0"], signal.SIGKILL)
+            return client.weights()
+
+    config = ServerConfig(workers=1, heartbeat=10.0)
+    weights = np.linspace(-1.0, 1.0, 10).astype(np.float32)
+    with Server(weights, update, config) as server:
+        whole = train(server, kill=False)
+    with Server(weights, update, config) as server:
+        resumed = train(server, kill=True)
+        statistics = server.statistics()
+    assert statistics["term"] == 1 and statistics["lost"] == 0
+    assert (resumed == whole).all()
+
+
 def test_killed_standby_is_replaced() -> None:
     with serve() as server, server.client() as client:
         pid = server.pids()["standby.0"]
@@ -309,6 +345,11 @@ def test_connections_that_come_and_go_leave_no_descriptor_at_the_server() -> Non
         statistics = server.statistics()
         assert statistics["joined"] == 20 and statistics["left"] == statistics["evicted"] == 10
         check_counts(statistics)
+
+
+def has_loaded(pid: int, library: str) -> bool:
+    """Whether a process has it in its memory."""
+    return library in Path(f"/proc/{pid}/maps").read_text()
 
 
 SCRIPT = """
