@@ -45,7 +45,7 @@ from bitquote.ternary.network import QuoteNetwork
 from bitquote.ternary.policy import Policy
 
 if TYPE_CHECKING:
-    from bitquote.server.strategy import ParameterServerStrategy
+    from bitquote.server.lightning.strategy import ParameterServerStrategy
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 SERVER = "server"
@@ -273,7 +273,7 @@ def _lightning_trainer(
 
 
 def _strategy(server: ServerConfig, directory: Path) -> ParameterServerStrategy:
-    from bitquote.server.strategy import ParameterServerStrategy  # what a single process need not wait for
+    from bitquote.server.lightning.strategy import ParameterServerStrategy  # what a single process need not wait for
 
     return ParameterServerStrategy(server, workers=server.workers, directory=directory / SERVER)
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Fenced, Rejected, ServerError, ServerUnavailable, SnapshotError
-from bitquote.server.registration import register
+from bitquote.server.lightning.registration import register
 
 if TYPE_CHECKING:
     from bitquote.server.client import Client
+    from bitquote.server.lightning.strategy import ParameterServerStrategy
     from bitquote.server.line import Result
     from bitquote.server.proximal import L1, Box, Group, ProximalGradient
     from bitquote.server.server import Outcome, Server
-    from bitquote.server.strategy import ParameterServerStrategy
 
 __all__ = [
     "L1",
@@ -45,7 +45,7 @@ _LAZY = {
     "Group": "proximal",
     "L1": "proximal",
     "Outcome": "server",
-    "ParameterServerStrategy": "strategy",
+    "ParameterServerStrategy": "lightning.strategy",
     "ProximalGradient": "proximal",
     "Result": "line",
     "Server": "server",

@@ -75,9 +75,9 @@ class Client:
     def connect(cls, address: str, token: str, **options: Any) -> Self:
         """A client of the server at `address`: the path of a socket (shm), or "ray:<name>" on the cluster in use."""
         if address.startswith("ray:"):
-            from bitquote.server.engine_ray import connects
+            from bitquote.server.ray.engine import connects
         else:
-            from bitquote.server.engine_shm import connects
+            from bitquote.server.shm.engine import connects
         return cls(connects(address, token), **options)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected
 from bitquote.server.update import restrict, tensor_offsets
 
@@ -38,3 +39,9 @@ def partition(size: int, shards: int, update: Mapping[str, Any]) -> list[Part]:
         cuts.append(int(inside[np.abs(inside - shard * size / shards).argmin()]))
     cuts.append(size)
     return [Part(a, b, restrict(update, a, b)) for a, b in pairwise(cuts)]
+
+
+def identity(fingerprint: str | None, size: int, shard: int, config: ServerConfig) -> str:
+    """What a snapshot must agree with: the model, and how it is cut."""
+    return f"{fingerprint or 'unnamed'}: {size} weights, shard {shard} of {config.shards}"
+

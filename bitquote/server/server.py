@@ -15,8 +15,8 @@ from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig, check_machine
 from bitquote.server.errors import Rejected
 from bitquote.server.line import Connect
+from bitquote.server.opening import pack_definition
 from bitquote.server.partition import partition
-from bitquote.server.shard import pack_definition
 from bitquote.server.update import Update
 
 
@@ -159,15 +159,15 @@ def _together(client: Client, rank: int, function: Callable[..., Any], *argument
 
 def _engine(config: ServerConfig) -> Callable[..., Engine]:
     if config.engine == "inproc":
-        from bitquote.server.engine_inproc import InprocEngine
+        from bitquote.server.inproc.engine import InprocEngine
 
         return InprocEngine
     if config.engine == "ray":
-        from bitquote.server.engine_ray import RayEngine
+        from bitquote.server.ray.engine import RayEngine
 
         return RayEngine
     if config.engine == "shm":
-        from bitquote.server.engine_shm import ShmEngine
+        from bitquote.server.shm.engine import ShmEngine
 
         return ShmEngine
     raise Rejected(f"server.engine is {config.engine!r}: a server needs inproc, shm or ray")

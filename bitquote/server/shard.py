@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from bitquote.server.ledger import Ledger
 from bitquote.server.meeting import Meeting, Shares
 from bitquote.server.member import Departed, Member
 from bitquote.server.message import NOTHING, Flag, Kind, Message, Reply, Status
-from bitquote.server.partition import Part
+from bitquote.server.partition import identity
 from bitquote.server.update import Update, make_update
 
 EPOCHS_PER_TERM = 2**32
@@ -567,7 +566,7 @@ class ShardState:
         for member in self._members.values():
             arrays |= {f"member/{member.worker}/{name}": value for name, value in member.packer.state().items()}
         return arrays, {
-            "identity": _identity(self.fingerprint, self.size, self.shard, self.config),
+            "identity": identity(self.fingerprint, self.size, self.shard, self.config),
             "shard": self.shard,
             "term": self.term,
             "expected": self.expected,
@@ -635,52 +634,6 @@ class ShardState:
 
     def _event(self, name: str, worker: int, epoch: int, **values: Any) -> None:
         self.note(name, worker=worker, epoch=epoch, **values)
-
-
-def snapshot_name(shard: int) -> str:
-    """Under which a shard's snapshots are kept."""
-    return f"shard-{shard}"
-
-
-def pack_definition(part: Part, weights: np.ndarray, fingerprint: str | None) -> bytes:
-    """A model's part for one shard, as `open_shard` takes it: float32 `weights` of the whole model, cut."""
-    return snapshot.pack(
-        {"weights": weights[part.start : part.stop]}, {"update": part.update, "fingerprint": fingerprint}
-    )
-
-
-def open_shard(
-    config: ServerConfig,
-    shard: int,
-    definition: bytes | None,
-    directory: Path | None,
-    *,
-    restore: bool,
-    term: int,
-    now: float,
-) -> ShardState:
-    """A shard as a server begins with it: from its last snapshot if `restore`, else of a definition, else empty.
-
-    Raises `SnapshotError` for a snapshot that is damaged, or of another model than the definition's.
-    """
-    arrays, meta = ({}, {}) if definition is None else snapshot.unpack(definition)
-    if restore and directory is not None:
-        identity = _identity(meta["fingerprint"], len(arrays["weights"]), shard, config) if definition else None
-        found = snapshot.latest(directory, snapshot_name(shard), identity)
-        if found is not None:
-            state = ShardState.restore(config, found.arrays, found.meta, term=term, now=now)
-            for reason in found.passed_over:
-                state.note("snapshot passed over", reason=reason)
-            return state
-    state = ShardState(config, shard=shard, term=term)
-    if definition is not None:
-        state.define(arrays["weights"], make_update(meta["update"], config), meta["fingerprint"])
-    return state
-
-
-def _identity(fingerprint: str | None, size: int, shard: int, config: ServerConfig) -> str:
-    """What a snapshot must agree with: the model, and how it is cut."""
-    return f"{fingerprint or 'unnamed'}: {size} weights, shard {shard} of {config.shards}"
 
 
 def _blob(message: Message) -> bytes:

@@ -374,7 +374,7 @@ def speed_table(measured: dict[int, dict[str, Any]], contenders: list[Contender]
 @contextmanager
 def ray_cluster(console: Console, workers: int) -> Iterator[bool]:
     """One local cluster that ours and the plain actor share; False where there is no Ray."""
-    from bitquote.server.ray_cluster import Cluster
+    from bitquote.server.ray.cluster import Cluster
 
     try:
         cluster = Cluster(ServerConfig("ray", workers, allow_oversubscription=True))

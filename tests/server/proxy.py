@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
-from bitquote.server import wire
+from bitquote.server.shm import wire
 
 
 class Proxy:

@@ -23,7 +23,7 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
         own = {"engine": request.param, "heartbeat": 20.0, "deadline": 60.0, "allow_oversubscription": True}
         if request.param == "ray":
             ray = pytest.importorskip("ray")
-            from bitquote.server.ray_cluster import Cluster
+            from bitquote.server.ray.cluster import Cluster
 
             # Its processes must find `server.workloads`, as every node of a cluster must have the code that it runs.
             paths = [str(request.config.rootpath / "tests"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

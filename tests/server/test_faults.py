@@ -33,9 +33,9 @@ from server.leaks import descriptors, nothing_left, resident
 from server.proxy import Proxy
 
 from bitquote.server import Client, ProximalGradient, Rejected, Server, ServerConfig, ServerUnavailable, points, wire
-from bitquote.server.channel import Door
-from bitquote.server.memory import NO_PAIR
 from bitquote.server.message import Flag, Kind, Message, Status
+from bitquote.server.shm.channel import Door
+from bitquote.server.shm.memory import NO_PAIR
 from bitquote.server.snapshot import latest, unpack
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")

@@ -14,12 +14,12 @@ from server.history import check_counts, check_history, check_log, entry
 from bitquote.server import points
 from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig
-from bitquote.server.engine_inproc import Disturbance, InprocEngine
 from bitquote.server.errors import Rejected, ServerError
+from bitquote.server.inproc.engine import Disturbance, InprocEngine
+from bitquote.server.inproc.virtual import Killed, VirtualMachine
 from bitquote.server.message import Status
+from bitquote.server.opening import pack_definition
 from bitquote.server.partition import partition
-from bitquote.server.shard import pack_definition
-from bitquote.server.virtual import Killed, VirtualMachine
 
 SIZE = 6
 PLAIN = {"kind": "proximal_gradient", "step_size": 0.1, "lipschitz": None, "prox": None}

@@ -33,14 +33,15 @@ from bitquote.server import (
     ServerConfig,
     ServerUnavailable,
     points,
-    ray_actors,
-    ray_cluster,
 )
 from bitquote.server.message import Kind, Message, Status
+from bitquote.server.opening import open_shard, pack_definition
 from bitquote.server.partition import Part
-from bitquote.server.ray_actors import NAMESPACE, ShardActor
-from bitquote.server.ray_lease import MARGIN, Lease, Leases
-from bitquote.server.shard import ShardState, open_shard, pack_definition
+from bitquote.server.ray import shard_actor
+from bitquote.server.ray.cluster import Cluster
+from bitquote.server.ray.lease import MARGIN, Lease, Leases
+from bitquote.server.ray.shard_actor import NAMESPACE, ShardActor
+from bitquote.server.shard import ShardState
 from tests.server.history import check_counts, check_log
 
 ray = pytest.importorskip("ray")
@@ -86,7 +87,7 @@ def named_actors() -> set[str]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """One local cluster for all tests here, as a server would start it; its address."""
-    own = ray_cluster.Cluster(config(workers=3))
+    own = Cluster(config(workers=3))
     yield ray.get_runtime_context().gcs_address
     own.close()
     assert not ray.is_initialized()
@@ -141,7 +142,7 @@ class TestLease:
 
     def test_a_shard_without_a_lease_neither_applies_nor_acknowledges(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = SimpleNamespace(now=100.0)
-        monkeypatch.setattr(ray_actors, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        monkeypatch.setattr(shard_actor, "time", SimpleNamespace(monotonic=lambda: clock.now))
         shard = ShardActor(config(snapshot_every=0), 0, 0, "token")
         shard.begin(None, None)
         rule = {"kind": "proximal_gradient", "step_size": STEP, "lipschitz": None, "prox": None}
@@ -154,7 +155,7 @@ class TestLease:
         push = Message(Kind.PUSH, 0, 1, 1, stop=SIZE, values=np.ones(SIZE, np.float32))
         assert handle(Message(Kind.JOIN, 0)) == "fenced: lease lost"
         shard.lease.renewed(clock.now)
-        assert asyncio.run(shard.handle(("other", *push))) == ray_actors.WRONG_TOKEN
+        assert asyncio.run(shard.handle(("other", *push))) == shard_actor.WRONG_TOKEN
         assert handle(Message(Kind.JOIN, 0))[1] == Status.DONE
         assert handle(push)[1] == Status.APPLIED
         clock.now += shard.lease.length
@@ -524,7 +525,7 @@ class TestTokens:
     def test_without_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(Rejected, match=r"^server=ray needs Ray: pip install 'bitquote\[ray\]'$"):
-            ray_cluster.Cluster(config())
+            Cluster(config())
 
 
 def connect_elsewhere(address: str, environment: dict[str, str], home: Path) -> list[str]:

@@ -27,8 +27,8 @@ from server.modules import Doomed, Failing, Pieces, Plain, Poisoned, Shared, Two
 
 from bitquote.errors import InputError
 from bitquote.server import Client, ParameterServerStrategy, Rejected, Server, ServerConfig, ServerError, checkpoints
-from bitquote.server.collectives import Collectives, decode, encode
-from bitquote.server.sharing import SharedSequence
+from bitquote.server.lightning.collectives import Collectives, decode, encode
+from bitquote.server.lightning.sharing import SharedSequence
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -232,7 +232,7 @@ import sys
 import bitquote.server
 assert not {"torch", "lightning", "ray"} & sys.modules.keys()
 from lightning.pytorch import Trainer
-assert "bitquote.server.strategy" not in sys.modules
+assert "bitquote.server.lightning.strategy" not in sys.modules
 trainer = Trainer(strategy="parameter_server", accelerator="cpu", logger=False, enable_checkpointing=False)
 print(type(trainer.strategy).__name__)
 """

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitquote.server import wire
 from bitquote.server.errors import ProtocolError, Rejected
-from bitquote.server.memory import NO_PAIR, PAIRS, BegunPage, Slots, anonymous_file, content, file_of
 from bitquote.server.message import Kind, Message, Reply, Status
+from bitquote.server.shm import wire
+from bitquote.server.shm.memory import NO_PAIR, PAIRS, BegunPage, Slots, anonymous_file, content, file_of
 
 wide = st.integers(0, 2**64 - 1)
 json_values = st.recursive(

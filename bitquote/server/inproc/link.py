@@ -14,7 +14,7 @@ from bitquote.server.errors import Disconnected
 from bitquote.server.message import Kind, Message, Reply, Status
 
 if TYPE_CHECKING:
-    from bitquote.server.engine_inproc import InprocEngine, InprocShard
+    from bitquote.server.inproc.engine import InprocEngine, InprocShard
 
 SHORTEST_WAIT = 1e-6
 """Virtual seconds that a receive waits at least, so that a loop of them cannot make time stand still."""

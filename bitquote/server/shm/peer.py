@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from bitquote.server import wire
 from bitquote.server.errors import ProtocolError, Rejected
-from bitquote.server.memory import NO_PAIR, Slots, anonymous_file, content, file_of
 from bitquote.server.message import NOTHING, Kind, Message, Reply, Status
-from bitquote.server.setup import Setup
+from bitquote.server.shm import wire
+from bitquote.server.shm.memory import NO_PAIR, Slots, anonymous_file, content, file_of
+from bitquote.server.shm.setup import Setup
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT

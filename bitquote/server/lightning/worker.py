@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from bitquote.server.errors import Rejected
 
 if TYPE_CHECKING:
-    from bitquote.server.strategy import ParameterServerStrategy
+    from bitquote.server.lightning.strategy import ParameterServerStrategy
 
 LOG_EVERY = 5.0
 """Seconds between two logs of the server's statistics."""

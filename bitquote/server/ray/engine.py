@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitquote.server import ray_cluster, snapshot
+from bitquote.server import snapshot
 from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Disconnected, Rejected, ServerError, ServerUnavailable
 from bitquote.server.message import Kind, Message, Reply, Status
-from bitquote.server.ray_actors import NAMESPACE, remote
-from bitquote.server.ray_cluster import one_line
-from bitquote.server.ray_keeper import Keeper
-from bitquote.server.shard import open_shard
+from bitquote.server.opening import open_shard
+from bitquote.server.ray.cluster import Cluster, join, one_line
+from bitquote.server.ray.keeper import Keeper
+from bitquote.server.ray.shard_actor import NAMESPACE, remote
 
 if TYPE_CHECKING:
     from bitquote.server.line import Connect
@@ -71,7 +71,7 @@ class RayEngine:
         self.token = token
         self.name = f"bitquote-{secrets.token_hex(4)}"
         self.address = f"ray:{self.name}"
-        self._cluster = ray_cluster.Cluster(config)
+        self._cluster = Cluster(config)
         self._keeper: Any = None
         try:
             self._start(directory, kept, terms)
@@ -312,7 +312,7 @@ def connects(address: str, token: str) -> list[Connect]:
 
     name = address.removeprefix("ray:")
     if not ray.is_initialized():
-        ray_cluster.join("auto")
+        join("auto")
     try:
         keeper = ray.get_actor(f"{name}.keeper", namespace=NAMESPACE)
         shards: Any = ray.get(keeper.shards.remote(token), timeout=KEEPER_ANSWERS)

@@ -28,12 +28,12 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bitquote.server.channel import Door, connects, shard_path
 from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected, ServerError
-from bitquote.server.memory import BegunPage, anonymous_file, file_of
-from bitquote.server.setup import Setup
+from bitquote.server.shm.channel import Door, connects, shard_path
+from bitquote.server.shm.memory import BegunPage, anonymous_file, file_of
+from bitquote.server.shm.setup import Setup
 
 if TYPE_CHECKING:
     from bitquote.server.server import Outcome
@@ -47,7 +47,7 @@ END_PATIENCE: Final = 30.0
 EVENTS_KEPT: Final = 10_000
 JOINED: Final = None
 """What a worker's process sends before its result."""
-_PACKAGES: Final = str(Path(__file__).parents[2])
+_PACKAGES: Final = str(Path(__file__).parents[3])
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -349,7 +349,7 @@ class _Shard:
         inherited += [extra for extra in (setup.definition, setup.predecessor) if extra is not None]
         try:
             popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bitquote.server.serve", str(file)],
+                [sys.executable, "-P", "-m", "bitquote.server.shm.serve", str(file)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=inherited,
                 env=_environment(),

@@ -19,10 +19,11 @@ import numpy as np
 from bitquote.server import snapshot
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Disconnected, ServerError
-from bitquote.server.inproc_link import Link, as_sent
+from bitquote.server.inproc.link import Link, as_sent
+from bitquote.server.inproc.virtual import Killed, Task, VirtualMachine
 from bitquote.server.message import Kind, Message, Reply, Status
-from bitquote.server.shard import ShardState, open_shard, snapshot_name
-from bitquote.server.virtual import Killed, Task, VirtualMachine
+from bitquote.server.opening import open_shard, snapshot_name
+from bitquote.server.shard import ShardState
 
 if TYPE_CHECKING:
     from bitquote.server.line import Connect

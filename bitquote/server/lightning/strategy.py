@@ -26,16 +26,16 @@ from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
 from bitquote.server.client import Client
-from bitquote.server.collectives import Collectives
 from bitquote.server.config import ServerConfig, check_machine
 from bitquote.server.errors import Rejected, ServerError
-from bitquote.server.launcher import ServerLauncher
-from bitquote.server.leading import LedStrategy
+from bitquote.server.lightning.collectives import Collectives
+from bitquote.server.lightning.launcher import ServerLauncher
+from bitquote.server.lightning.leading import LedStrategy
+from bitquote.server.lightning.optimizer import Exchange, RemoteOptimizer, remote
+from bitquote.server.lightning.sharing import SharedSequence
+from bitquote.server.lightning.worker import EpochCallback, check_module
 from bitquote.server.monitor import log_statistics
-from bitquote.server.optimizer import Exchange, RemoteOptimizer, remote
 from bitquote.server.server import Server
-from bitquote.server.sharing import SharedSequence
-from bitquote.server.worker import EpochCallback, check_module
 
 
 class ParameterServerStrategy(LedStrategy):

@@ -17,7 +17,7 @@ import numpy as np
 from bitquote.server import points, snapshot
 from bitquote.server.config import ServerConfig
 from bitquote.server.message import Kind, Message, Reply, Status
-from bitquote.server.ray_lease import Lease, lease_of
+from bitquote.server.ray.lease import Lease, lease_of
 from bitquote.server.shard import ShardState
 from bitquote.server.update import make_update
 

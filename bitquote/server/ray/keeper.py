@@ -21,10 +21,10 @@ from typing import Any
 from bitquote.server import snapshot
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected, ServerError, ServerUnavailable
-from bitquote.server.ray_actors import EVENTS_KEPT, NAMESPACE, WRONG_TOKEN, ShardActor, remote
-from bitquote.server.ray_cluster import one_line
-from bitquote.server.ray_lease import Leases, lease_of
-from bitquote.server.shard import snapshot_name
+from bitquote.server.opening import snapshot_name
+from bitquote.server.ray.cluster import one_line
+from bitquote.server.ray.lease import Leases, lease_of
+from bitquote.server.ray.shard_actor import EVENTS_KEPT, NAMESPACE, WRONG_TOKEN, ShardActor, remote
 
 STARTING = 30.0
 """Seconds that a new shard has to come into service, before another is made in its place."""

@@ -20,11 +20,11 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bitquote.server.checkpoints import AtomicCheckpointIO, rename
-from bitquote.server.collectives import Collectives, decode, encode
 from bitquote.server.errors import Rejected
-from bitquote.server.optimizer import Exchange
-from bitquote.server.worker import WorkerEnvironment
+from bitquote.server.lightning.checkpoints import AtomicCheckpointIO, rename
+from bitquote.server.lightning.collectives import Collectives, decode, encode
+from bitquote.server.lightning.optimizer import Exchange
+from bitquote.server.lightning.worker import WorkerEnvironment
 
 
 class LedStrategy(ParallelStrategy):

@@ -28,13 +28,13 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _GlobalStateS
 from lightning.pytorch.trainer.states import TrainerFn
 
 from bitquote.errors import InputError
-from bitquote.server.checkpoints import newest
 from bitquote.server.client import Client
 from bitquote.server.errors import Rejected, ServerError
+from bitquote.server.lightning.checkpoints import newest
 from bitquote.server.server import Outcome
 
 if TYPE_CHECKING:
-    from bitquote.server.strategy import ParameterServerStrategy
+    from bitquote.server.lightning.strategy import ParameterServerStrategy
 
 LOGGERS = ("lightning", "lightning.fabric", "lightning.pytorch", "lightning.pytorch.utilities.rank_zero")
 """Whose levels workers take over."""

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bitquote.server.memory import content
+from bitquote.server.shm.memory import content
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from bitquote.server.errors import ProtocolError, Rejected
-from bitquote.server.memory import NO_PAIR, PAIRS
 from bitquote.server.message import NOTHING, Kind, Message, Reply, Status
+from bitquote.server.shm.memory import NO_PAIR, PAIRS
 
 VERSION: Final = 1
 HEAD: Final = 96

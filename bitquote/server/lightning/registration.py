@@ -34,7 +34,7 @@ def _enter(module: ModuleType) -> None:
 
 def _make(**parameters: Any) -> Any:
     """The strategy; called by the registry."""
-    from bitquote.server.strategy import ParameterServerStrategy
+    from bitquote.server.lightning.strategy import ParameterServerStrategy
 
     return ParameterServerStrategy(**parameters)
 

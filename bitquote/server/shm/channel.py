@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from bitquote.server import wire
 from bitquote.server.errors import Disconnected, ProtocolError, ServerUnavailable
-from bitquote.server.memory import NO_PAIR, PAIRS, BegunPage, Slots, content, file_of
 from bitquote.server.message import NOTHING, Kind, Message, Reply
 from bitquote.server.points import armed, reach
+from bitquote.server.shm import wire
+from bitquote.server.shm.memory import NO_PAIR, PAIRS, BegunPage, Slots, content, file_of
 
 PUSH: Final = Kind.PUSH
 PULL: Final = Kind.PULL

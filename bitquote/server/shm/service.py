@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from bitquote.errors import InputError
-from bitquote.server import snapshot, wire
+from bitquote.server import snapshot
 from bitquote.server.errors import ProtocolError
-from bitquote.server.memory import NO_PAIR, BegunPage
 from bitquote.server.message import Kind, Message, Reply, Status
-from bitquote.server.peer import READ, Ended, Peer
+from bitquote.server.opening import snapshot_name
 from bitquote.server.points import reach
-from bitquote.server.setup import Setup
-from bitquote.server.shard import ShardState, snapshot_name
-from bitquote.server.writer import Job, SnapshotWriter, Withheld
+from bitquote.server.shard import ShardState
+from bitquote.server.shm import wire
+from bitquote.server.shm.memory import NO_PAIR, BegunPage
+from bitquote.server.shm.peer import READ, Ended, Peer
+from bitquote.server.shm.setup import Setup
+from bitquote.server.shm.writer import Job, SnapshotWriter, Withheld
 
 PUSH: Final = Kind.PUSH
 JOIN: Final = Kind.JOIN

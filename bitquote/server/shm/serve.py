@@ -1,8 +1,8 @@
 """The process of one shard under the engine `shm`: one thread that answers, one that writes snapshots.
 
-Started as `python -m bitquote.server.serve <descriptor>`, where the descriptor is of a file with the `Setup`. The first
-process of a shard serves at once. Any other is a standby: it loads what it will need, waits for the end of the process
-before it, which it sees as the end of a pipe that only that process holds open, and then goes on from the last
+Started as `python -m bitquote.server.shm.serve <descriptor>`, where the descriptor is of a file with the `Setup`. The
+first process of a shard serves at once. Any other is a standby: it loads what it will need, waits for the end of the
+process before it, which it sees as the end of a pipe that only that process holds open, and then goes on from the last
 snapshot on the same listening socket, where the workers' new connections wait meanwhile.
 """
 
@@ -24,11 +24,12 @@ from pathlib import Path
 from bitquote.errors import InputError
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import SnapshotError
-from bitquote.server.memory import BegunPage, content
+from bitquote.server.opening import open_shard
 from bitquote.server.points import reach
-from bitquote.server.service import Service
-from bitquote.server.setup import Setup
-from bitquote.server.shard import ShardState, open_shard
+from bitquote.server.shard import ShardState
+from bitquote.server.shm.memory import BegunPage, content
+from bitquote.server.shm.service import Service
+from bitquote.server.shm.setup import Setup
 from bitquote.server.update import make_update
 
 
