@@ -32,8 +32,9 @@ from server.history import check_counts, check_log
 from server.leaks import descriptors, nothing_left, resident
 from server.proxy import Proxy
 
-from bitquote.server import Client, ProximalGradient, Rejected, Server, ServerConfig, ServerUnavailable, points, wire
+from bitquote.server import Client, ProximalGradient, Rejected, Server, ServerConfig, ServerUnavailable, points
 from bitquote.server.message import Flag, Kind, Message, Status
+from bitquote.server.shm import wire
 from bitquote.server.shm.channel import Door
 from bitquote.server.shm.memory import NO_PAIR
 from bitquote.server.snapshot import latest, unpack

@@ -26,7 +26,8 @@ from lightning.pytorch.strategies import StrategyRegistry
 from server.modules import Doomed, Failing, Pieces, Plain, Poisoned, Shared, TwoOptimizers
 
 from bitquote.errors import InputError
-from bitquote.server import Client, ParameterServerStrategy, Rejected, Server, ServerConfig, ServerError, checkpoints
+from bitquote.server import Client, ParameterServerStrategy, Rejected, Server, ServerConfig, ServerError
+from bitquote.server.lightning import checkpoints
 from bitquote.server.lightning.collectives import Collectives, decode, encode
 from bitquote.server.lightning.sharing import SharedSequence
 
