@@ -16,7 +16,7 @@ from bitquote.server import ProximalGradient, Rejected, Server, ServerConfig
 Serve = Callable[..., Server]
 
 
-@pytest.fixture(scope="module", params=["inproc", "shm", "ray"])
+@pytest.fixture(scope="module", params=["inproc", "shm", pytest.param("ray", marks=pytest.mark.study)])
 def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
     """Makes servers of one engine; they end with the module. Ray's share one local cluster."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:

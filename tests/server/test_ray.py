@@ -174,7 +174,7 @@ class TestLease:
         assert shard.state.version == 2
 
 
-@pytest.mark.slow
+@pytest.mark.study
 class TestService:
     def test_push_and_pull(self, cluster: str) -> None:
         with serve(shards=2, snapshot_every=3) as server, server.client() as client:
@@ -279,7 +279,7 @@ class TestService:
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()) or sys.platform != "linux")
 
 
-@pytest.mark.slow
+@pytest.mark.study
 class TestFaults:
     """The short form of the fault suite. Every injection says which point it has reached."""
 
@@ -484,7 +484,7 @@ time.sleep(600)
         until(lambda: named_actors() == before)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 class TestTokens:
     def test_wrong_token_of_ours(self, cluster: str) -> None:
         with serve() as server:
@@ -555,7 +555,7 @@ def elsewhere(script: str, arguments: list[str], environment: dict[str, str], ho
     return (done.stdout + done.stderr).splitlines()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_cluster_of_our_own_leaves_nothing_and_is_not_started_again(tmp_path: Path) -> None:
     script = """
 import glob, os, ray, numpy as np

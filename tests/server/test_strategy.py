@@ -320,7 +320,7 @@ def notes(folder: Path, rank: int, kind: str) -> list[list[str]]:
     return [line.split()[1:] for line in lines if line.split()[0] == kind]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_two_workers_share_out_an_epoch_and_stop_together(tmp_path: Path) -> None:
     module = Shared(tmp_path)
     logger = CSVLogger(tmp_path, "log")
@@ -393,7 +393,7 @@ def test_the_end_of_worker_0_is_not_the_end(tmp_path: Path) -> None:
     assert logs == {"metrics.csv", "metrics_of_worker_0.csv"}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_when_all_have_failed_one_line_says_why_and_what_is_saved(tmp_path: Path) -> None:
     saving = ModelCheckpoint(tmp_path, filename="{epoch}")
     trainer = trainer_for(spawning(), devices=2, callbacks=[saving])
