@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,12 @@ PULL: Final = Kind.PULL
 FLOAT32: Final = np.dtype(np.float32)
 PATIENCE: Final = 2.0
 """Seconds to wait for the rest of a frame that has begun, or for room to send one."""
+DISCOVERY: Final = 30.0
+"""Seconds that a server which listens has for its first answer."""
+
+
+class Absent(Disconnected):
+    """Nobody listens at an address."""
 
 
 class Door(NamedTuple):
@@ -35,13 +42,21 @@ class Door(NamedTuple):
 
 
 def connects(address: str, token: str) -> list[Door]:
-    """One `Door` a shard of the server whose first socket is at the path `address`; ServerUnavailable if none is."""
-    try:
-        channel = Door(shard_path(address, 0), token)()
-    except Disconnected as error:
-        raise ServerUnavailable(str(error)) from None
-    channel.close()
-    return [Door(shard_path(address, shard), token) for shard in range(channel.shards)]
+    """One `Door` a shard of the server whose first socket is at the path `address`; ServerUnavailable if none is.
+
+    A server that is there and does not answer may just be taking over: it has `DISCOVERY` seconds.
+    """
+    until = time.monotonic() + DISCOVERY
+    while True:
+        try:
+            channel = Door(shard_path(address, 0), token)()
+        except Disconnected as error:
+            if isinstance(error, Absent) or time.monotonic() > until:
+                raise ServerUnavailable(str(error)) from None
+            time.sleep(0.02)
+            continue
+        channel.close()
+        return [Door(shard_path(address, shard), token) for shard in range(channel.shards)]
 
 
 def shard_path(address: str, shard: int) -> str:
@@ -73,6 +88,9 @@ class SharedChannel:
             self._socket.connect(path)
             self._socket.sendall(wire.hello(token))
             _, self.shards = wire.parse_welcome(bytes(self._exactly(wire.WELCOME)))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            self._socket.close()
+            raise Absent(f"nobody answers at {path}: {error.strerror}") from None
         except OSError as error:
             self._socket.close()
             raise Disconnected(f"nobody answers at {path}: {error.strerror or error}") from None
