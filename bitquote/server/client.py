@@ -224,7 +224,7 @@ class Client:
 
     def statistics(self) -> dict[str, Any]:
         """Counts and histograms over all shards (see `Ledger`), and each shard's own under "shards"."""
-        shards = [dict(line.ask(Kind.STATISTICS)) for line in self._lines]
+        shards: list[Mapping[str, Any]] = [dict(line.ask(Kind.STATISTICS)) for line in self._lines]
         first = {name: shards[0][name] for name in ("version", "term", "consistency", "tau", "members", "parked")}
         return {**first, "size": sum(shard["size"] for shard in shards), **merged(shards), "shards": shards}
 

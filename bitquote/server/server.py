@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
     address: str
 
-    def connects(self) -> list[Connect]:
+    def connects(self) -> Sequence[Connect]:
         """One function a shard that makes a channel to it, for clients of this process."""
         ...
 
