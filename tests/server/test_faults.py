@@ -39,7 +39,10 @@ from bitquote.server.shm.channel import Door
 from bitquote.server.shm.memory import NO_PAIR
 from bitquote.server.snapshot import latest, unpack
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+pytestmark = [
+    pytest.mark.study,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
+]
 SIZE = 40
 SNAPSHOT_EVERY = 20
 HEARTBEAT = 2.0
@@ -674,7 +677,7 @@ def churn(server: Server, seconds: float, stay: float) -> tuple[int, int]:
     return sum(applied for applied, _ in counts), sum(stays for _, stays in counts)
 
 
-@pytest.mark.parametrize(("seconds", "stay"), [(2.0, 0.2), pytest.param(CHURN_SECONDS, 2.0, marks=pytest.mark.study)])
+@pytest.mark.parametrize(("seconds", "stay"), [(2.0, 0.2), (CHURN_SECONDS, 2.0)])
 @pytest.mark.timeout(600)
 def test_joining_and_leaving_leaks_nothing(seconds: float, stay: float) -> None:
     with serve() as server:
@@ -829,7 +832,7 @@ class Soak:
         return logs
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(KILLS, marks=pytest.mark.study)])
+@pytest.mark.parametrize("kills", [8, KILLS])
 @pytest.mark.timeout(3600)
 def test_soak(kills: int, tmp_path: Path) -> None:
     """Kills at random points, one after the other; then every count and every worker's log must be in order."""

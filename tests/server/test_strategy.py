@@ -365,7 +365,7 @@ def test_two_workers_share_out_an_epoch_and_stop_together(tmp_path: Path) -> Non
     assert [path.name for path in Path(logger.save_dir, "log").iterdir()] == ["version_0"]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_end_of_worker_0_is_not_the_end(tmp_path: Path) -> None:
     saving = ModelCheckpoint(tmp_path / "checkpoints", filename="{epoch}")
     logger = CSVLogger(tmp_path, "log")
