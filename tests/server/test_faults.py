@@ -749,11 +749,13 @@ class Soak:
         self.workers[position].kill()
         self.replace(position, injection.at(point, 1 if parked else self.random.randint(1, 5)))
         other = self.workers[position - 1].pid
-        if parked:
-            os.kill(other, signal.SIGSTOP)  # or nobody waits for long enough
-        self.await_reached(injection, point)
-        if parked:
+        until = time.monotonic() + 60.0
+        while parked and not injection.reached(point) and time.monotonic() < until:
+            os.kill(other, signal.SIGSTOP)  # or nobody waits for long enough; again, if it was evicted too early
+            self.reaches(injection, point, 2.0)
             os.kill(other, signal.SIGCONT)
+            self.reaches(injection, point, 1.0)
+        self.await_reached(injection, point)
         self.replace(position, None)
         self.count(point)
 
