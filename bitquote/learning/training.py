@@ -117,7 +117,7 @@ def train(
     policy = module.network.policy(**metadata)
     policy.save(directory / "policy.safetensors")
     metrics = _metrics(module, network, learner, history, seed, objective)
-    metrics["server"] = None if strategy is None else _server_metrics(strategy, history)
+    metrics["server"] = None if strategy is None else _server_metrics(strategy)
     _write_metrics(directory / "metrics.json", metrics)
     return Trained(policy, metrics)
 
@@ -334,12 +334,11 @@ def _metrics(
     }
 
 
-def _server_metrics(strategy: ParameterServerStrategy, history: ScoreHistory) -> dict[str, Any]:
+def _server_metrics(strategy: ParameterServerStrategy) -> dict[str, Any]:
     """What metrics.json says of the server; its counts begin at the last resume."""
     config = asdict(strategy.config)
     chosen = {key: config[key] for key in ("engine", "workers", "shards", "consistency", "tau")}
-    rate = {"steps_per_second": history.rows[-1]["steps"] / history.seconds}
-    return chosen | summary(strategy.statistics()) | rate
+    return chosen | summary(strategy.statistics())
 
 
 def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:

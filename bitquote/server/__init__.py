@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bitquote.server.config import ServerConfig
-from bitquote.server.errors import Fenced, Rejected, ServerError, ServerUnavailable, SnapshotError
+from bitquote.server.errors import Rejected, ServerError, ServerUnavailable, SnapshotError
 from bitquote.server.lightning.registration import register
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "L1",
     "Box",
     "Client",
-    "Fenced",
     "Group",
     "Outcome",
     "ParameterServerStrategy",

@@ -60,6 +60,7 @@ class Client:
         self._open: dict[int, tuple[np.ndarray | None, list[tuple[Line, Kind, int]]]] = {}
         self._timestamp = 0
         self._drawn: dict[str, int] = {}
+        self._scratch = np.empty(0, np.float32)
         self._closed = threading.Event()
         try:
             for shard, connect in enumerate(connects):
@@ -77,7 +78,7 @@ class Client:
         if address.startswith("ray:"):
             from bitquote.server.ray.engine import connects
         else:
-            from bitquote.server.shm.engine import connects
+            from bitquote.server.shm.channel import connects
         return cls(connects(address, token), **options)
 
     @property
@@ -108,10 +109,13 @@ class Client:
 
     @property
     def gradient(self) -> np.ndarray:
-        """Scratch space, float32 (size,): a gradient written here is pushed without a copy. Of servers of one shard."""
-        if len(self._lines) > 1:
-            raise Rejected(f"gradient is for servers of one shard: this one has {len(self._lines)}")
-        return self._lines[0].channel.gradient()
+        """Scratch space, float32 (size,): with one shard, a gradient written here is pushed without a copy."""
+        own = self._lines[0].channel.gradient() if len(self._lines) == 1 else None
+        if own is not None:
+            return own
+        if len(self._scratch) != self.size:
+            self._scratch = np.empty(self.size, np.float32)
+        return self._scratch
 
     def push(
         self,
@@ -197,7 +201,7 @@ class Client:
         for line, part in zip(self._lines, partition(len(weights), len(self._lines), update), strict=True):
             data = snapshot.pack({"weights": weights[part.start : part.stop]}, {})
             body = {"fingerprint": fingerprint, "update": part.update}
-            welcome = line.ask(Kind.DEFINE, body, np.frombuffer(data, np.uint8))
+            welcome = line.ask(Kind.DEFINE, body, np.frombuffer(data, np.uint8)).body
             line.welcome(welcome)
             first |= bool(welcome["first"])
         self._who.fingerprint = fingerprint
@@ -206,7 +210,7 @@ class Client:
 
     def state(self) -> list[dict[str, np.ndarray]]:
         """The state of the update rule, shard by shard."""
-        replies = [line.ask_whole(Kind.SAVE) for line in self._lines]
+        replies = [line.ask(Kind.SAVE) for line in self._lines]
         return [snapshot.unpack(np.asarray(reply.values))[0] for reply in replies]
 
     def load(self, state: Sequence[Mapping[str, np.ndarray]]) -> bool:
@@ -214,7 +218,7 @@ class Client:
         loaded = True
         for line, arrays in zip(self._lines, state, strict=True):
             data = np.frombuffer(snapshot.pack(arrays, {}), np.uint8)
-            loaded &= bool(line.ask(Kind.LOAD, values=data)["loaded"])
+            loaded &= bool(line.ask(Kind.LOAD, values=data).body["loaded"])
         return loaded
 
     def configure(self, **changes: Any) -> None:
@@ -224,7 +228,7 @@ class Client:
 
     def statistics(self) -> dict[str, Any]:
         """Counts and histograms over all shards (see `Ledger`), and each shard's own under "shards"."""
-        shards: list[Mapping[str, Any]] = [dict(line.ask(Kind.STATISTICS)) for line in self._lines]
+        shards: list[Mapping[str, Any]] = [dict(line.ask(Kind.STATISTICS).body) for line in self._lines]
         first = {name: shards[0][name] for name in ("version", "term", "consistency", "tau", "members", "parked")}
         return {**first, "size": sum(shard["size"] for shard in shards), **merged(shards), "shards": shards}
 
@@ -251,7 +255,7 @@ class Client:
     def draw(self, key: str, total: int, block: int = 1) -> int | None:
         """The next piece [index, index + block) of the shared work `key`; None when nothing is left for this worker."""
         body = {"key": key, "total": total, "block": block, "previous": self._drawn.get(key)}
-        index = self._lines[0].ask(Kind.DRAW, body)["index"]
+        index = self._lines[0].ask(Kind.DRAW, body).body["index"]
         if index is not None:
             self._drawn = {key: index}
         return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
-from bitquote.server.consistency import bound_of
 
 ENGINES = ("none", "inproc", "shm", "ray")
 CONSISTENCIES = ("bsp", "bounded", "async")
@@ -82,7 +82,7 @@ class ServerConfig:
     @property
     def bound(self) -> float:
         """The largest permitted gap between the clocks of two workers."""
-        return bound_of(self.consistency, self.tau)
+        return {"bsp": 0.0, "bounded": float(self.tau), "async": math.inf}[self.consistency]
 
 
 def check_machine(config: ServerConfig) -> None:
@@ -97,7 +97,7 @@ def check_machine(config: ServerConfig) -> None:
             "take fewer, or set server.allow_oversubscription=true"
         )
     if config.engine == "shm" and config.address is not None:
-        _check_free(Path(config.address))
+        check_free(Path(config.address))
 
 
 def core_count() -> int:
@@ -105,15 +105,18 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
     """Raise `InputError` unless a socket can be made at `path`; one that nobody listens at any more is no obstacle."""
     shown = str(path)
-    require(path.parent.is_dir(), "server.address", shown, "a path in a directory that exists")
-    require(not path.exists() or path.is_socket(), "server.address", shown, "a path that is free: a file is there")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
+    try:
+        require(path.parent.is_dir(), "server.address", shown, "a path in a directory that exists")
+        require(not path.exists() or path.is_socket(), "server.address", shown, "a path that is free: a file is there")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
             probe.connect(shown)
-        except OSError as error:
-            require("too long" not in str(error), "server.address", shown, "a path of at most 100 characters")
-            return
+    except (ConnectionRefusedError, FileNotFoundError):
+        return
+    except OSError as error:
+        require("too long" not in str(error), "server.address", shown, "a path of at most 100 characters")
+        raise InputError(f"server.address {shown} cannot be used: {error.strerror or error}") from None
     raise InputError(f"server.address is {shown!r}: it is taken, another server listens there")

@@ -13,7 +13,6 @@ applied in the order of their clocks. Exhaustive schedules attain this for every
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 
@@ -85,13 +84,8 @@ def delay_bound(workers: int, bound: float) -> float:
     return (workers - 1) * max(2 * bound, 1.0) if workers > 1 else 0.0
 
 
-def step_scale(scaling: str, bound: float, delay: int) -> float:
+def step_scale(scaling: str, bound: float, delay: float) -> float:
     """The factor of the step: 1, 1/(1 + bound) or 1/(1 + delay)."""
     if scaling == "none":
         return 1.0
     return 1.0 / (1.0 + (bound if scaling == "bound" else delay))
-
-
-def bound_of(consistency: str, tau: int) -> float:
-    """The gate's bound under a consistency model."""
-    return {"bsp": 0.0, "bounded": float(tau), "async": math.inf}[consistency]

@@ -13,10 +13,6 @@ class ServerUnavailable(ServerError):
     """No sign of life from the server within the deadline."""
 
 
-class Fenced(ServerError):
-    """The server has evicted this worker, or never knew its epoch: it must join again before it pushes."""
-
-
 class Disconnected(ServerError):
     """The connection broke; the client reconnects and repeats what was not answered. Users do not see it."""
 

@@ -19,30 +19,8 @@ from functools import cache
 import numpy as np
 
 from bitquote.server.config import ServerConfig
-from bitquote.server.packing import (
-    HEADER_BYTES,
-    Encoding,
-    KeyCache,
-    Packet,
-    Unpackable,
-    Unpacked,
-    pack,
-    unpack,
-)
+from bitquote.server.packing import HEADER_BYTES, Encoding, KeyCache, Packet, pack
 
-__all__ = [
-    "Encoding",
-    "GradientPacker",
-    "KeyCache",
-    "Packet",
-    "Unpackable",
-    "Unpacked",
-    "WeightPacker",
-    "active_keys",
-    "pack",
-    "refusal",
-    "unpack",
-]
 FULL_EVERY = 10
 """Under the KKT filter every tenth push leaves nothing out, so that keys can come back."""
 
@@ -106,7 +84,7 @@ class GradientPacker:
         """Float32 `gradient` (k,) of keys [start, start + k); a plain packet holds `gradient` itself."""
         size = len(gradient)
         if self.plain:
-            return Packet(Encoding.PLAIN, gradient, 4 * size)
+            return Packet(Encoding.PLAIN, gradient)
         keys = self._wanted(start, size)
         values = gradient if keys is None else gradient.take(keys)
         mask = None

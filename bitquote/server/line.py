@@ -12,8 +12,9 @@ import numpy as np
 
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Disconnected, Rejected, ServerError, ServerUnavailable
-from bitquote.server.filters import GradientPacker, KeyCache, unpack
+from bitquote.server.filters import GradientPacker
 from bitquote.server.message import Flag, Kind, Message, Reply, Status
+from bitquote.server.packing import KeyCache, unpack
 from bitquote.server.update import tensor_offsets
 
 
@@ -29,8 +30,8 @@ class Channel(Protocol):
         `values` may be a view that is valid until the next push or pull is sent.
         """
 
-    def gradient(self) -> np.ndarray:
-        """Scratch space, float32 (size,), from which a push is sent without being copied."""
+    def gradient(self) -> np.ndarray | None:
+        """Memory, float32 (size,), from which a push is sent without being copied; None where there is none."""
         ...
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class Line:
         self.sequence += 1
         encoding, values = 0, gradient
         if self._packer is not None:
-            encoding, values, _ = self._packer.pack(gradient, start)
+            encoding, values = self._packer.pack(gradient, start)
         if out is not None:
             self._outs[Kind.PUSH, self.sequence] = out
         self.request(
@@ -136,14 +137,8 @@ class Line:
         self.request(Message(Kind.PULL, self.who.worker, self.epoch, self.requests, start=start, stop=stop))
         return self.requests
 
-    def ask(
-        self, kind: Kind, body: Mapping[str, Any] | None = None, values: np.ndarray | None = None
-    ) -> Mapping[str, Any]:
-        """Any other request and its answer's body; raises `Rejected` where the server says no."""
-        return self.ask_whole(kind, body, values).body
-
-    def ask_whole(self, kind: Kind, body: Mapping[str, Any] | None = None, values: np.ndarray | None = None) -> Reply:
-        """The same, with the whole answer."""
+    def ask(self, kind: Kind, body: Mapping[str, Any] | None = None, values: np.ndarray | None = None) -> Reply:
+        """Any other request and its answer; raises `Rejected` where the server says no."""
         self.requests += 1
         self.request(Message(kind, self.who.worker, self.epoch, self.requests, values=values, body=body or {}))
         return self.reply(kind, self.requests, None)
@@ -334,14 +329,11 @@ class Line:
         reply = self._ask_to_join(body)
         if reply.status != Status.DONE:
             raise Rejected(reply.body.get("error", "the server does not let this worker join"))
+        if not self.who.observer:  # before `welcome`, which seeds the filters with the worker's number
+            self.who.worker, self.epoch, self.base = reply.worker, reply.epoch, body["sequence"]
+            self.acknowledged, self._previous = self.base, None
+            self.who.round = self.who.round or int(reply.body["round"])
         self.welcome(reply.body)
-        if self.who.observer:
-            self._repeat()
-            return
-        self.who.worker, self.epoch, self.base = reply.worker, reply.epoch, body["sequence"]
-        self.acknowledged, self._previous = self.base, None
-        if not self.who.round:
-            self.who.round = int(reply.body["round"])
         self._repeat()
 
     def _ask_to_join(self, body: Mapping[str, Any]) -> Reply:

@@ -48,11 +48,6 @@ class Meeting:
         self._finished: dict[int, dict[str, Any]] = {}
         self._released: list[Released] = []
 
-    @property
-    def waiting(self) -> frozenset[int]:
-        """Who has come to the open round and has not been answered."""
-        return frozenset(self._waiting)
-
     def collect(
         self,
         worker: int,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bitquote.server.consistency import Gate
-from bitquote.server.filters import KeyCache, WeightPacker
+from bitquote.server.filters import WeightPacker
 from bitquote.server.message import Message
+from bitquote.server.packing import KeyCache
 
 
 @dataclass(slots=True)

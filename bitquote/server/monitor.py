@@ -1,19 +1,15 @@
-"""What a running server shows: scalars and histograms for TensorBoard, a live view in a terminal, a log of events.
+"""What a running server shows: scalars and histograms for TensorBoard, a live view in a terminal.
 
 All of it is made from the plain dictionary of `statistics()`; nothing here talks to a server by itself.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,55 +124,6 @@ def _add_histogram(writer: Any, tag: str, counts: np.ndarray, step: int) -> None
         bucket_counts=counts.tolist(),
         global_step=step,
     )
-
-
-class EventLog:
-    """A file of JSON lines, one event each: {"time": seconds since 1970, "event": name, ...}.
-
-    Several processes may append to one file: every line is written at once. A full disk costs lines, never the run.
-
-    Attributes:
-        dropped: lines that could not be written.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        """Opens `path` for appending; OSError where that is impossible."""
-        self.dropped = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._lock = threading.Lock()
-
-    def write(self, event: str, **fields: Any) -> None:
-        """Append one event; values that JSON has no word for are written as text."""
-        line = json.dumps(_plain({"time": time.time(), "event": event, **fields}), default=str) + "\n"
-        try:
-            with self._lock:
-                os.write(self._file, line.encode())
-        except OSError:
-            self.dropped += 1
-
-    def close(self) -> None:
-        """Close the file; what is written later is dropped."""
-        with self._lock:
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _plain(value: Any) -> Any:
-    """`value` without NaN and infinity, which JSON lacks, and with text keys."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

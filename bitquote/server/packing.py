@@ -41,11 +41,10 @@ class Unpackable(InputError):
 
 
 class Packet(NamedTuple):
-    """What goes into a message: `values` is float32 (plain) or uint8; `raw_bytes` is what plain would have taken."""
+    """What goes into a message: `values` is float32 (plain) or uint8."""
 
     encoding: int
     values: np.ndarray
-    raw_bytes: int
 
 
 class Unpacked(NamedTuple):
@@ -139,7 +138,7 @@ def pack(
         active: bool (size,), the KKT filter's active set, to travel along.
     """
     if keys is None and mask is None and tensors is None and active is None:
-        return Packet(Encoding.PLAIN, values, 4 * size)
+        return Packet(Encoding.PLAIN, values)
     encoding, form, digest, section = Encoding.SPARSE, _ALL, _NO_DIGEST, b""
     if keys is not None:
         form, section = _key_section(keys, size)
@@ -159,7 +158,7 @@ def pack(
     sections += _ternary_sections(kept, tensors, rng) if tensors is not None else [kept.tobytes()]
     coding = _FLOAT if tensors is None else _TERNARY
     header = _HEADER.pack(coding, form, mask is not None, active is not None, size, count, len(kept), digest)
-    return Packet(encoding, np.frombuffer(b"".join([header, *sections]), np.uint8), 4 * size)
+    return Packet(encoding, np.frombuffer(b"".join([header, *sections]), np.uint8))
 
 
 def unpack(encoding: int, values: np.ndarray | None, size: int, cache: KeyCache | None = None) -> Unpacked:

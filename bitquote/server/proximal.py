@@ -19,7 +19,7 @@ import numpy as np
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected
-from bitquote.server.filters import Unpackable
+from bitquote.server.packing import Unpackable
 
 LARGEST_STEP = 1e30
 """Steps and strengths beyond it are no float32 any more once multiplied."""

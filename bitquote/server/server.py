@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -13,7 +14,7 @@ import numpy as np
 
 from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig, check_machine
-from bitquote.server.errors import Rejected
+from bitquote.server.errors import Rejected, ServerError
 from bitquote.server.line import Connect
 from bitquote.server.opening import pack_definition
 from bitquote.server.partition import partition
@@ -28,6 +29,17 @@ class Outcome(NamedTuple):
     error: str | None
 
 
+def line_of(error: BaseException) -> str:
+    """What an `Outcome` says of an error."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def say_absent(connects: Sequence[Connect], deadline: float) -> None:
+    """The workers of a run must not wait for one that has ended before it joined."""
+    with suppress(ServerError), Client(connects, observer=True, deadline=deadline) as observer:
+        observer.configure(absent=1)
+
+
 class Engine(Protocol):
     """Where shards live and how messages reach them. Constructed as Engine(config, token, directory, definitions,
     restore): `definitions` is one `pack_definition` a shard, or None when the first worker will bring the model."""
@@ -39,7 +51,7 @@ class Engine(Protocol):
         ...
 
     def client_options(self) -> dict[str, Any]:
-        """Further arguments of `Client` (time, in an engine that has its own)."""
+        """Further arguments of `Client`: its deadline, and time in an engine that has its own."""
         ...
 
     def run(self, function: Callable[..., Any], workers: int, arguments: tuple[Any, ...]) -> list[Outcome]:
@@ -102,7 +114,7 @@ class Server:
 
     def client(self, **options: Any) -> Client:
         """A worker in this process; takes what `Client` takes."""
-        return Client(self.engine.connects(), **{**self._client_options(), **options})
+        return Client(self.engine.connects(), **(self.engine.client_options() | options))
 
     def run(self, function: Callable[..., Any], *arguments: Any, workers: int | None = None) -> list[Outcome]:
         """`function(client, rank, *arguments)` in new workers, `config.workers` of them; waits for all.
@@ -147,9 +159,6 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _client_options(self) -> dict[str, Any]:
-        return {"deadline": self.config.deadline, **self.engine.client_options()}
 
 
 def _together(client: Client, rank: int, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -17,11 +17,12 @@ from bitquote.server import snapshot
 from bitquote.server.config import ServerConfig
 from bitquote.server.consistency import Gate, delay_bound, step_scale
 from bitquote.server.errors import Rejected
-from bitquote.server.filters import Unpackable, WeightPacker, active_keys, refusal, unpack
+from bitquote.server.filters import WeightPacker, active_keys, refusal
 from bitquote.server.ledger import Ledger
 from bitquote.server.meeting import Meeting, Shares
 from bitquote.server.member import Departed, Member
 from bitquote.server.message import NOTHING, Flag, Kind, Message, Reply, Status
+from bitquote.server.packing import Unpackable, unpack
 from bitquote.server.partition import identity
 from bitquote.server.update import Update, make_update
 
@@ -36,7 +37,7 @@ class ShardState:
     """Weights, their update rule, the members and their clocks.
 
     Args:
-        shard: which one this is; collectives and shared work matter at every shard alike.
+        shard: which one this is; collectives meet at every shard, shared work is handed out by the first.
         term: how many servers of this shard came before; epochs of different terms never meet.
         expected: workers that must have joined before the first collective can end.
     """
@@ -103,7 +104,8 @@ class ShardState:
         # Pushes of one release are one step under `sum`, so there the last one of a round comes without delay.
         each = self.config.aggregate == "each"
         delay = delay_bound(self.config.workers, self._gate.bound)
-        if warning := update.warning(delay if each or self._gate.bound else 0.0):
+        delay = delay if each or self._gate.bound else 0.0
+        if warning := update.warning(delay, step_scale(self.config.scaling, self._gate.bound, delay)):
             self._event("warning", -1, 0, text=warning)
         self._snapshot_wanted = self.config.snapshot_every > 0
 
@@ -141,11 +143,19 @@ class ShardState:
         for member in [m for m in self._members.values() if now - m.heard > self.config.heartbeat]:
             self._depart(member, "evicted", now, None)
 
-    def gone(self, worker: int, epoch: int, issued: int | None, now: float) -> None:
-        """A worker's process has ended; `issued` is the number of pushes it had begun, where that is known."""
+    def gone(self, worker: int, epoch: int | None, issued: int | None, now: float) -> None:
+        """A worker's process has ended; `issued` is the number of pushes it had begun, where that is known.
+
+        epoch: None stands for whichever it is in.
+        """
         member = self._members.get(worker)
-        if member is not None and member.epoch == epoch:
+        if member is not None and epoch in (None, member.epoch):
             self._depart(member, "evicted", now, issued)
+
+    def dismiss(self, now: float) -> None:
+        """Every member's process has ended: they were of a run that is over."""
+        for worker in sorted(self._members):
+            self.gone(worker, None, None, now)
 
     def recover(self, issued: Mapping[tuple[int, int], tuple[int, int]], now: float) -> None:
         """After a restart: the sequences with which each (worker, epoch) began and of the last push that it began.
@@ -234,7 +244,6 @@ class ShardState:
         member.pushed += missing + 1
         if missing:
             self._event("lost", member.worker, member.epoch, pushes=missing)
-        ledger.bytes_raw_received += 4 * (message.stop - message.start)
         ledger.bytes_received += message.values.nbytes if message.values is not None else 0
         delay = self.version - message.version
         try:
@@ -257,6 +266,7 @@ class ShardState:
         start, stop = message.start, message.stop
         if self._update is None or not 0 <= start < stop <= self.size:
             return "keys"
+        self.ledger.bytes_raw_received += 4 * (stop - start)
         if delay < 0:
             return "undone"  # computed on weights that a crash has undone since
         gradient, keys, _ = unpack(message.encoding, message.values, stop - start, member.key_lists)
@@ -291,7 +301,7 @@ class ShardState:
             raise Rejected(f"keys [{start}, {stop}) are unknown: this shard has [0, {self.size})")
         encoding, values = 0, self.weights[start:stop]
         if member is not None and not member.packer.plain:
-            encoding, values, _ = member.packer.pack(self.weights, start, stop, self._active())
+            encoding, values = member.packer.pack(self.weights, start, stop, self._active())
         self.ledger.bytes_raw_sent += 4 * (stop - start)
         self.ledger.bytes_sent += values.nbytes
         kind, worker, epoch, sequence = message[:4]
@@ -315,7 +325,7 @@ class ShardState:
                 f"a worker of another model: this server trains {self.fingerprint[:12]}, not {fingerprint[:12]}"
             )
         if body.get("observer"):
-            return self._reply(message, Status.DONE, body=self._welcome(None))
+            return self._reply(message, Status.DONE, body=self._welcome())
         if message.epoch:
             return self._rejoin(message, now)
         if len(self._members) >= 1024:
@@ -341,7 +351,7 @@ class ShardState:
         self._event("joined", worker, member.epoch)
         self._released += self._let_through(now)
         self._settle()
-        return self._reply(message, Status.DONE, body=self._welcome(member))._replace(worker=worker, epoch=member.epoch)
+        return self._reply(message, Status.DONE, body=self._welcome())._replace(worker=worker, epoch=member.epoch)
 
     def _rejoin(self, message: Message, now: float) -> Reply:
         """A member over a new connection, or the news that it is none."""
@@ -354,16 +364,12 @@ class ShardState:
             self._settle()
         member.packer.reset()  # what the last answer carried may never have arrived
         member.key_lists.clear()
-        return self._reply(message, Status.DONE, body=self._welcome(member))
+        return self._reply(message, Status.DONE, body=self._welcome())
 
-    def _welcome(self, member: Member | None) -> dict[str, Any]:
+    def _welcome(self) -> dict[str, Any]:
         return {
             "size": self.size,
-            "term": self.term,
-            "clock": 0 if member is None else self._gate.clocks[member.worker],
-            "accounted": 0 if member is None else member.sequence,
             "round": self._meeting.round - 1,
-            "heartbeat": self.config.heartbeat,
             "config": asdict(self.config),
             "update": None if self._update is None else self._update.describe(),
         }
@@ -439,7 +445,7 @@ class ShardState:
         if self.size:
             if fingerprint != self.fingerprint:
                 raise Rejected("a worker of another model: the weights or the optimiser of this server are not its own")
-            return self._reply(message, Status.DONE, body={"first": False, **self._welcome(None)})
+            return self._reply(message, Status.DONE, body={"first": False, **self._welcome()})
         arrays, _ = snapshot.unpack(_blob(message))
         weights = arrays.get("weights")
         if weights is None or weights.dtype != np.float32 or weights.ndim != 1 or not weights.size:
@@ -448,7 +454,7 @@ class ShardState:
             raise Rejected("weights must be finite")
         self.define(weights, make_update(message.body.get("update") or {}, self.config), fingerprint)
         self._event("defined", message.worker, message.epoch, size=self.size)
-        return self._reply(message, Status.DONE, body={"first": True, **self._welcome(None)})
+        return self._reply(message, Status.DONE, body={"first": True, **self._welcome()})
 
     def _save(self, message: Message, now: float) -> Reply:
         if self._update is None:
@@ -467,19 +473,19 @@ class ShardState:
         return self._reply(message, Status.DONE, body={"loaded": loaded})
 
     def _configure(self, message: Message, now: float) -> Reply:
-        """Change how far workers may run apart, from the next push on."""
-        changes = {name: message.body[name] for name in ("consistency", "tau") if name in message.body}
-        try:
-            self.config = replace(self.config, **changes)
-        except TypeError:
-            raise Rejected(f"cannot configure {changes}") from None
-        if "expected" in message.body:  # from now on
-            self.expected = require_integer("expected", message.body["expected"], 0)
+        """Change how far workers may run apart, from the next push on, and how many are waited for."""
+        body = message.body
+        for name in body.keys() - {"consistency", "tau", "expected", "absent"}:
+            raise Rejected(f"cannot configure {name!r}: must be consistency, tau, expected or absent")
+        expected = require_integer("expected", body["expected"], 0) if "expected" in body else self.expected
+        absent = require_integer("absent", body.get("absent", 0), 0)  # those that died before they joined
+        self.config = replace(self.config, **{name: body[name] for name in ("consistency", "tau") if name in body})
+        if "expected" in body:  # from now on
             self._newcomers.clear()
-        # Those that died before they joined.
-        self.expected -= require_integer("absent", message.body.get("absent", 0), 0)
+        self.expected = expected - absent
         self._gate.bound = self.config.bound
-        self._event("configured", message.worker, message.epoch, **message.body)
+        self._snapshot_wanted = self.config.snapshot_every > 0  # a successor must know
+        self._event("configured", message.worker, message.epoch, **body)
         self._released += self._let_through(now)
         self._settle()
         return self._reply(message, Status.DONE)
@@ -620,13 +626,10 @@ class ShardState:
         status: Status,
         delay: int = 0,
         body: Mapping[str, Any] = NOTHING,
-        start: int = 0,
-        stop: int = 0,
-        encoding: int = 0,
         values: np.ndarray | None = None,
     ) -> Reply:
         kind, worker, epoch, sequence = message[:4]
-        return Reply(kind, status, worker, epoch, sequence, self.version, delay, start, stop, encoding, values, body)
+        return Reply(kind, status, worker, epoch, sequence, self.version, delay, values=values, body=body)
 
     def note(self, name: str, **values: Any) -> None:
         """Add an event for the log."""

@@ -96,7 +96,7 @@ def write(directory: str | Path, name: str, data: bytes, keep: int = 2, *, sync:
         temporary.unlink(missing_ok=True)
         raise
     if sync:
-        _sync(directory)
+        sync_folder(directory)
     for _, old in existing[max(keep - 1, 0) :]:
         old.unlink(missing_ok=True)
     return path
@@ -135,8 +135,8 @@ def _owned(array: np.ndarray) -> np.ndarray:
     return array if array.flags.writeable else array.copy()
 
 
-def _sync(directory: Path) -> None:
-    """Make the new name last, too."""
+def sync_folder(directory: Path) -> None:
+    """Have the disk keep the names of the files in `directory`, which their own syncing does not."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

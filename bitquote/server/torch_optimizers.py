@@ -18,7 +18,7 @@ import torch
 from bitquote.errors import InputError, require, require_integer
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected
-from bitquote.server.filters import Unpackable
+from bitquote.server.packing import Unpackable
 from bitquote.server.torch_description import (
     HYPERPARAMETERS,
     LARGEST,
@@ -192,15 +192,15 @@ class TorchOptimizers:
         require(fits, "hyper.groups", groups, f"a list of {count} dictionaries")
         changes = []
         for group, wanted in zip(optimizer.param_groups, groups, strict=True):
-            values = {}
+            values, known = {}, plain(group)
+            names = "one of " + ", ".join(known)
             for name, value in wanted.items():
-                known = plain(group)
-                require(name in known, "a hyperparameter", name, "one of " + ", ".join(known))
+                require(name in known, "a hyperparameter", name, names)
                 value = tuple(value) if isinstance(value, list) else value
                 if value != group[name] or type(value) is not type(group[name]):
                     values[name] = _changed(type(optimizer).__name__, name, group[name], value)
             if values.keys() - {"lr", "weight_decay"}:
-                attempt(type(optimizer).__name__, {**plain(group), **values}, [(1, 1)])
+                attempt(type(optimizer).__name__, {**known, **values}, [(1, 1)])
             changes.append(values)
         return changes
 

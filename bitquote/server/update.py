@@ -23,20 +23,8 @@ import numpy as np
 from bitquote.errors import InputError, require, require_choice, require_integer
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected
-from bitquote.server.proximal import L1, Box, Group, Prox, ProximalGradient
+from bitquote.server.proximal import ProximalGradient
 
-__all__ = [
-    "L1",
-    "Box",
-    "Group",
-    "Prox",
-    "ProximalGradient",
-    "Update",
-    "check_tensor",
-    "make_update",
-    "restrict",
-    "tensor_offsets",
-]
 KINDS = ("proximal_gradient", "torch")
 
 
@@ -68,7 +56,7 @@ class Update(Protocol):
 
         It is (stop - start,) long; or (k,) with `keys` (k,) counted from `start`, and the others were not sent: they
         are zero, and under `sum` what this worker sent of them last. The step is multiplied by `scale`; `hyper` are
-        hyperparameters for this push. Raises `filters.Unpackable` ("keys", "hyper") before anything has changed.
+        hyperparameters for this push. Raises `packing.Unpackable` ("keys", "hyper") before anything has changed.
         """
         ...
 
@@ -114,6 +102,12 @@ def make_update(description: Mapping[str, Any], config: ServerConfig) -> Update:
         return ProximalGradient.from_description(description, config)
     except InputError as error:
         raise Rejected(str(error)) from None
+
+
+def load_torch() -> None:
+    """Import torch, and by making an optimiser what torch itself puts off until then."""
+    optimizer = {"class": "torch.optim.SGD", "groups": [{"lr": 0.1, "tensors": []}]}
+    make_update({"kind": "torch", "optimizers": [optimizer]}, ServerConfig())
 
 
 def restrict(description: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:

@@ -40,7 +40,6 @@ from bitquote.server import Client, Server, ServerConfig
 from bitquote.server.config import core_count
 
 UPDATE = {"kind": "proximal_gradient", "step_size": 1e-3, "lipschitz": None, "prox": None}
-STEP = 1e-3
 PATIENCE = 60.0
 """Seconds within which a peer's processes must start, and answer beyond the time that they measure."""
 WITHOUT_RECOVERY = {"snapshot_every": 0, "standby": False}

@@ -101,7 +101,8 @@ def main() -> None:
     columns = ("gap", "worst", "difference to single", "N99, s", "steps/s", "x one worker", "delay mean / max")
     table = Table("setting", *columns, title=f"{options.seeds} seeds, {learner.paths} paths an update")
     single = results["single process"]
-    slowest = [np.median([m["steps_per_second"] for m in runs]) for name, runs in results.items() if name[0] == "1"]
+    alone = [runs for name, runs in results.items() if name.startswith("1 worker,")]
+    slowest = [np.median([m["steps_per_second"] for m in runs]) for runs in alone]
     one = float(np.median(slowest)) if slowest else float(np.median([m["steps_per_second"] for m in single]))
     for name, runs in results.items():
         table.add_row(name, *row(runs, single, one))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +13,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from bitquote.errors import InputError, require, require_choice, require_integer
 from bitquote.server import ServerError
+from bitquote.server.config import core_count
 
 ENGINES = ("inproc", "shm", "ray")
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "workers": lambda row: str(row["workers"]),
+    "τ": lambda row: str(row["tau"]),
+    "seconds": lambda row: f"{row['seconds']:.2f}",
+    "pushes/s": lambda row: f"{row['pushes'] / row['seconds']:,.0f}",
+    "delay": lambda row: f"{row['mean_delay']:.2f}",
+    "most": lambda row: str(row["largest_delay"]),
+}
+"""Of every table of runs, and what each shows of a run."""
 Item = TypeVar("Item")
 
 
@@ -51,7 +61,7 @@ def check(options: argparse.Namespace) -> None:
 def surroundings(options: argparse.Namespace) -> dict[str, Any]:
     """What a reader of results.json must know besides the figures."""
     names = ("engine", "rounds", "seed", "quick")
-    return {name: getattr(options, name) for name in names} | {"cores": os.cpu_count()}
+    return {name: getattr(options, name) for name in names} | {"cores": core_count()}
 
 
 def tracked(items: Sequence[Item], label: Callable[[Item], str], console: Console) -> Iterator[Item]:
@@ -96,13 +106,14 @@ def first_at_most(values: np.ndarray, level: float, along: np.ndarray) -> float 
     return float(along[reached[0]]) if reached.size else None
 
 
-def delays(statistics: dict[str, Any]) -> tuple[float, int]:
-    """Mean and largest version delay of the applied gradients."""
-    counts = np.asarray(statistics["version_delay"], dtype=np.int64)
-    seen = np.flatnonzero(counts)
-    if not seen.size:
-        return 0.0, 0
-    return float(counts @ np.arange(counts.size) / counts.sum()), int(seen[-1])
+def runs_table(runs: list[dict[str, Any]], title: str, own: dict[str, Callable[[dict[str, Any]], str]]) -> Table:
+    """A line a run: the columns that both experiments have, then the `own` of one of them."""
+    columns, table = COLUMNS | own, Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in runs:
+        table.add_row(*(show(row) for show in columns.values()))
+    return table
 
 
 def run(main: Callable[[], None]) -> None:

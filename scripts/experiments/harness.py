@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, Self
@@ -19,6 +19,7 @@ import numpy as np
 
 from bitquote.errors import InputError
 from bitquote.server import Client, Server, ServerConfig, ServerError
+from bitquote.server.monitor import mean_and_max
 
 EPSILON = 1e-6
 """Of the bound of the step."""
@@ -55,12 +56,12 @@ class Setup:
     """Of the smooth part's gradient, for the server's own check of the step."""
     prox: dict[str, Any] | None = None
     """The server's description of the proximal operator."""
-    options: tuple[tuple[str, Any], ...] = ()
-    """Further fields of `ServerConfig`, as pairs."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further fields of `ServerConfig`."""
 
     def configuration(self) -> ServerConfig:
         """The gate at `tau`, and a step on the sum of the workers' latest gradients."""
-        common: dict[str, Any] = {"aggregate": "sum", "allow_oversubscription": True} | dict(self.options)
+        common: dict[str, Any] = {"aggregate": "sum", "allow_oversubscription": True} | self.options
         consistency = "bounded" if self.tau else "bsp"
         return ServerConfig(self.engine, self.workers, consistency=consistency, tau=self.tau, **common)
 
@@ -85,6 +86,28 @@ class Trace(NamedTuple):
     """float32 (marks, size)."""
     statistics: dict[str, Any]
     """`Server.statistics()` at the end."""
+
+
+def objectives(problem: Problem, weights: np.ndarray) -> np.ndarray:
+    """float64 (marks,) for float32 weights (marks, size)."""
+    return np.array([problem.objective(row) for row in weights])
+
+
+def measured(setup: Setup, trace: Trace, values: np.ndarray) -> dict[str, Any]:
+    """What results.json says of a run in either experiment; `values` are the trace's objectives, float64 (marks,)."""
+    mean, largest = mean_and_max(trace.statistics["version_delay"])
+    return {
+        "workers": setup.workers,
+        "tau": setup.tau,
+        "step_size": setup.step_size,
+        "pushes": setup.workers * setup.rounds,
+        "seconds": float(trace.seconds[-1]),
+        "objective": float(values[-1]),
+        "mean_delay": mean,
+        "largest_delay": largest,
+        "bytes_pushed": trace.statistics["bytes_received"],
+        "bytes_pushed_raw": trace.statistics["bytes_raw_received"],
+    }
 
 
 class Watch:
@@ -173,7 +196,7 @@ def exact_delay(problem: Problem, start: np.ndarray, setup: Setup, at: np.ndarra
     with its own last push, and every push is a step. (The first tau pushes are only as old as the start is.)
     `setup.rounds`, its engine and its workers are not used.
     """
-    options = (*setup.options, ("aggregate", "each"))
+    options = setup.options | {"aggregate": "each"}
     setup = replace(setup, engine="inproc", workers=setup.tau + 1, options=options)
     values, statistics = _run(_take_turns, problem, start, setup, at)
     passed = {push: weights for seen in values for push, weights in seen.items()}

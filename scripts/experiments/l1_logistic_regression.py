@@ -19,12 +19,13 @@ when it is there, else scikit-learn's breast cancer set, standardised.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from command import cell, check, delays, first_at_most, numbers, parser, run, surroundings, tracked, write
-from harness import Setup, Trace, descend, exact_delay, marks, step_bound, train
+from command import cell, check, first_at_most, numbers, parser, run, runs_table, surroundings, tracked, write
+from harness import Setup, Trace, descend, exact_delay, marks, measured, objectives, step_bound, train
 from logistic import LogisticRegression, breast_cancer, read_libsvm, solve
 from matplotlib.figure import Figure
 from pictures import Curve, against_time, colours, plain_ticks
@@ -38,11 +39,12 @@ GAP, NEAR = 1e-4, 1e-3
 """Above the solver's objective: what counts as having reached it, and what slower runs reach too."""
 MULTIPLES = (1, 2, 4)
 FILTERED = {"workers": 2, "tau": 4}
-
-
-def objectives(problem: LogisticRegression, weights: np.ndarray) -> np.ndarray:
-    """float64 (marks,) for float32 weights (marks, size)."""
-    return np.array([problem.objective(row) for row in weights])
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "above best": lambda row: f"{row['gap']:.2e}",
+    "nonzero": lambda row: str(row["nonzero"]),
+    f"s to {NEAR:g}": lambda row: cell(row["seconds_to_1e-3"]),
+    f"s to {GAP:g}": lambda row: cell(row["seconds_to_1e-4"]),
+}
 
 
 def setup(problem: LogisticRegression, lipschitz: float, tau: int, **changes: Any) -> Setup:
@@ -56,25 +58,13 @@ def summary(problem: LogisticRegression, best: float, made: Setup, trace: Trace)
     """One run for results.json."""
     values = objectives(problem, trace.weights)
     gap = values - best
-    mean, largest = delays(trace.statistics)
-    pushes, counted = made.workers * made.rounds, trace.statistics
-    return {
-        "workers": made.workers,
-        "tau": made.tau,
-        "step_size": made.step_size,
-        "pushes": pushes,
-        "seconds": float(trace.seconds[-1]),
-        "objective": float(values[-1]),
+    return measured(made, trace, values) | {
         "gap": float(gap[-1]),
         "nonzero": int(np.count_nonzero(trace.weights[-1])),
         "seconds_to_1e-3": first_at_most(gap, NEAR, trace.seconds),
         "seconds_to_1e-4": first_at_most(gap, GAP, trace.seconds),
-        "mean_delay": mean,
-        "largest_delay": largest,
-        "bytes_pushed": counted["bytes_received"],
-        "bytes_pushed_raw": counted["bytes_raw_received"],
-        "bytes_pulled": counted["bytes_sent"],
-        "bytes_pulled_raw": counted["bytes_raw_sent"],
+        "bytes_pulled": trace.statistics["bytes_sent"],
+        "bytes_pulled_raw": trace.statistics["bytes_raw_sent"],
         "curve": {"rounds": trace.at.tolist(), "seconds": numbers(trace.seconds), "gap": numbers(gap)},
     }
 
@@ -117,28 +107,6 @@ def sweep(problem: LogisticRegression, lipschitz: float, at: Step, pushes: int) 
         "version_delay": trace.statistics["version_delay"],
         "curve": {"pushes": trace.at.tolist(), "objective": numbers(values)},
     }
-
-
-def runs_table(runs: list[dict[str, Any]], title: str) -> Table:
-    table = Table(title=title)
-    for name in ("workers", "τ", "seconds", "pushes/s", "delay", "most", "above best", "nonzero"):
-        table.add_column(name, justify="right")
-    table.add_column(f"s to {NEAR:g}", justify="right")
-    table.add_column(f"s to {GAP:g}", justify="right")
-    for row in runs:
-        table.add_row(
-            str(row["workers"]),
-            str(row["tau"]),
-            f"{row['seconds']:.2f}",
-            f"{row['pushes'] / row['seconds']:,.0f}",
-            f"{row['mean_delay']:.2f}",
-            str(row["largest_delay"]),
-            f"{row['gap']:.2e}",
-            str(row["nonzero"]),
-            cell(row["seconds_to_1e-3"]),
-            cell(row["seconds_to_1e-4"]),
-        )
-    return table
 
 
 def filters_table(runs: list[dict[str, Any]]) -> Table:
@@ -245,11 +213,11 @@ def main() -> None:
     grid = [(workers, tau) for workers in options.workers for tau in options.tau]
     cells = tracked(grid, lambda pair: f"{pair[0]} workers, tau {pair[1]}", console)
     runs = [trained(tau, workers=workers) for workers, tau in cells]
-    console.print(runs_table(runs, f"{name} through {options.engine}"))
+    console.print(runs_table(runs, f"{name} through {options.engine}", COLUMNS))
 
     chosen = {} if options.no_filters else filters(problem.l1)
     filtered = [
-        {"filter": kind} | trained(**FILTERED, options=tuple(chosen[kind].items()))
+        {"filter": kind} | trained(**FILTERED, options=chosen[kind])
         for kind in tracked(list(chosen), lambda kind: f"filter: {kind}", console)
     ]
     if filtered:

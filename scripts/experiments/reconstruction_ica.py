@@ -20,17 +20,16 @@ they are noisy, so the step is a quarter, and so is that of their reference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from command import cell, check, delays, first_at_most, numbers, parser, run, surroundings, tracked, write
-from harness import Setup, Trace, descend, marks, needed, step_bound, train
+from command import cell, check, first_at_most, numbers, parser, run, runs_table, surroundings, tracked, write
+from harness import Setup, Trace, descend, marks, measured, needed, objectives, step_bound, train
 from matplotlib.figure import Figure
 from pictures import Curve, against_time
 from rich.console import Console
-from rich.table import Table
 
 from bitquote.errors import require_integer, require_number
 
@@ -40,6 +39,14 @@ TOLERANCE = 1e-4
 """Relative: an objective that is at most this much above the reference's has reached it."""
 TERNARY_CAUTION = 4.0
 """By what the step is divided under ternary gradients, whose squared length is a few times the gradient's."""
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "objective": lambda row: f"{row['objective']:.5f}",
+    "reference": lambda row: f"{row['reference']:.5f}",
+    "difference": lambda row: f"{row['difference']:+.1e}",
+    "s to ref.": lambda row: cell(row["seconds_to_reference"]),
+    "MB": lambda row: f"{row['bytes_pushed'] / 1e6:.1f}",
+    "of plain": lambda row: f"{row['bytes_pushed'] / max(row['bytes_pushed_raw'], 1):.1%}",
+}
 
 
 @dataclass(frozen=True)
@@ -135,29 +142,13 @@ def orthonormal(features: int, components: int, generator: np.random.Generator) 
     return (matrix if features >= components else matrix.T).astype(np.float32).ravel()
 
 
-def objectives(problem: ReconstructionICA, weights: np.ndarray) -> np.ndarray:
-    """float64 (marks,) for float32 weights (marks, size)."""
-    return np.array([problem.objective(row) for row in weights])
-
-
 def summary(problem: ReconstructionICA, reference: float, made: Setup, trace: Trace) -> dict[str, Any]:
     """One run for results.json, against the objective that the reference with the same step has reached."""
     values = objectives(problem, trace.weights)
-    mean, largest = delays(trace.statistics)
-    return {
-        "workers": made.workers,
-        "tau": made.tau,
-        "step_size": made.step_size,
-        "pushes": made.workers * made.rounds,
-        "seconds": float(trace.seconds[-1]),
-        "objective": float(values[-1]),
+    return measured(made, trace, values) | {
         "reference": reference,
         "difference": float(values[-1] / reference - 1.0),
         "seconds_to_reference": first_at_most(values, reference * (1.0 + TOLERANCE), trace.seconds),
-        "mean_delay": mean,
-        "largest_delay": largest,
-        "bytes_pushed": trace.statistics["bytes_received"],
-        "bytes_pushed_raw": trace.statistics["bytes_raw_received"],
         "curve": {"rounds": trace.at.tolist(), "seconds": numbers(trace.seconds), "objective": numbers(values)},
     }
 
@@ -172,29 +163,6 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         words = f"{self.workers} workers, tau {self.tau}" if self.workers else f"step of tau {self.tau}"
         return words + (", ternary" if self.ternary else "")
-
-
-def runs_table(runs: list[dict[str, Any]], title: str) -> Table:
-    table = Table(title=title)
-    names = ("workers", "τ", "seconds", "pushes/s", "delay", "most", "objective", "reference", "difference")
-    for name in (*names, "s to ref.", "MB", "of plain"):
-        table.add_column(name, justify="right")
-    for row in runs:
-        table.add_row(
-            str(row["workers"]),
-            str(row["tau"]),
-            f"{row['seconds']:.2f}",
-            f"{row['pushes'] / row['seconds']:,.0f}",
-            f"{row['mean_delay']:.2f}",
-            str(row["largest_delay"]),
-            f"{row['objective']:.5f}",
-            f"{row['reference']:.5f}",
-            f"{row['difference']:+.1e}",
-            cell(row["seconds_to_reference"]),
-            f"{row['bytes_pushed'] / 1e6:.1f}",
-            f"{row['bytes_pushed'] / max(row['bytes_pushed_raw'], 1):.1%}",
-        )
-    return table
 
 
 def features_figure(weights: np.ndarray, basis: np.ndarray) -> Figure:
@@ -257,7 +225,7 @@ def main() -> None:
 
     def trained(case: Case) -> tuple[dict[str, Any], np.ndarray]:
         made = Setup(options.engine, case.workers, case.tau, options.rounds, step_size(case), lipschitz,
-                     options=(("ternary_gradients", case.ternary),))  # fmt: skip
+                     options={"ternary_gradients": case.ternary})  # fmt: skip
         trace = train(problem, start, made, at)
         return summary(problem, references[case._replace(workers=0)]["objective"], made, trace), trace.weights[-1]
 
@@ -267,11 +235,11 @@ def main() -> None:
     steps = dict.fromkeys(case._replace(workers=0) for case in cases + noisy)
     references = {case: alone(case) for case in tracked(list(steps), lambda case: f"one process: {case}", console)}
     runs = [trained(case) for case in tracked(cases, str, console)]
-    console.print(runs_table([row for row, _ in runs], f"reconstruction ICA through {options.engine}"))
+    console.print(runs_table([row for row, _ in runs], f"reconstruction ICA through {options.engine}", COLUMNS))
     ternary = [trained(case) for case in tracked(noisy, str, console)]
     if ternary:
         title = f"ternary gradients, step / {TERNARY_CAUTION:g}"
-        console.print(runs_table([row for row, _ in ternary], title))
+        console.print(runs_table([row for row, _ in ternary], title, COLUMNS))
 
     results = {
         "experiment": "reconstruction_ica",

@@ -1,14 +1,15 @@
-"""What a server must not leave behind: open descriptors, processes, files."""
+"""What a server must not leave behind: open descriptors, processes, files; and waiting for what takes time."""
 
 from __future__ import annotations
 
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 SHARED = Path("/dev/shm")
 
@@ -44,6 +45,15 @@ def children(pid: int | None = None) -> set[int]:
 def resident(pid: int) -> int:
     """Bytes of memory that a process holds."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """What `condition` gives as soon as that is true."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until, "it has not come to be"
+        time.sleep(0.01)
+    return value
 
 
 @contextmanager

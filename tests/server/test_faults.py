@@ -17,7 +17,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import tasks
 from server.history import check_counts, check_log
-from server.leaks import descriptors, nothing_left, resident
+from server.leaks import descriptors, eventually, resident
 from server.proxy import Proxy
 
 from bitquote.server import Client, ProximalGradient, Rejected, Server, ServerConfig, ServerUnavailable, points
@@ -41,6 +41,7 @@ from bitquote.server.snapshot import latest, unpack
 
 pytestmark = [
     pytest.mark.study,
+    pytest.mark.usefixtures("private"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
 ]
 SIZE = 40
@@ -50,16 +51,6 @@ SLACK = 20.0
 """Seconds that a test allows beyond what is promised: the machine may be busy with other things."""
 KILLS = int(os.environ.get("BITQUOTE_KILLS", "210"))
 CHURN_SECONDS = float(os.environ.get("BITQUOTE_CHURN_SECONDS", "60"))
-
-
-@pytest.fixture(autouse=True)
-def private(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A place for temporary files of its own, in which, as elsewhere, nothing may be left."""
-    tmp_path_factory.getbasetemp()  # is elsewhere
-    with tempfile.TemporaryDirectory(prefix="shm", dir="/tmp") as place:
-        monkeypatch.setattr(tempfile, "tempdir", place)
-        with nothing_left(Path(place)):
-            yield Path(place)
 
 
 class Injection:
@@ -101,15 +92,6 @@ def check_weights(server: Server) -> dict[str, Any]:
     assert (weights == -statistics["version"]).all(), (weights, statistics["version"])
     check_counts(statistics)
     return statistics
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What `condition` gives as soon as that is true."""
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "it has not come to be"
-        time.sleep(0.01)
-    return value
 
 
 def happened(server: Server, event: str) -> list[dict[str, Any]]:
@@ -290,7 +272,7 @@ def test_server_killed_during_a_checkpoint_leaves_the_one_before(
         assert injection.reached(point)
         for path in folder.glob("*.snapshot"):
             unpack(path.read_bytes())
-        found = latest(folder, "shard-0") or latest(folder, "shard0")
+        found = latest(folder, "shard-0")
         check_weights(server)
     paths = list(folder.glob("*.snapshot"))
     assert (1 <= len(paths) <= 2 and found is None) or found.passed_over == []

@@ -1,4 +1,4 @@
-"""What is shown of a server: figures from its counts, TensorBoard, the live view, the log of events."""
+"""What is shown of a server: figures from its counts, TensorBoard, the live view."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pty
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bitquote.server.monitor import (
-    EventLog,
     View,
     bytes_saved,
     live_view,
@@ -197,46 +194,3 @@ def test_the_view_in_a_terminal(enabled):
     assert output == ("looks 6\n" if enabled == "on" else "looks 0\n")
     assert (b"of 100 pushes" in shown) == (enabled == "on")
     assert (b"no sign of life" in shown) == (enabled == "on")
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_the_log_is_one_json_object_a_line(tmp_path):
-    start = time.time()
-    with EventLog(tmp_path / "log") as log:
-        log.write("evicted", worker=np.int64(3), silence=math.nan, where=Path("x"), nested={1: [math.inf, (2,)]})
-        log.write("text", message="two\nlines")
-    with EventLog(tmp_path / "log") as log:
-        log.write("again")
-    first, second, third = lines(tmp_path / "log")
-    assert start <= first.pop("time") <= time.time()
-    assert first == {"event": "evicted", "worker": 3, "silence": "nan", "where": "x", "nested": {"1": ["inf", [2]]}}
-    assert (second["event"], second["message"], third["event"]) == ("text", "two\nlines", "again")
-
-
-def test_many_threads_and_two_logs_share_a_file(tmp_path):
-    logs = [EventLog(tmp_path / "log") for _ in range(2)]
-
-    def write(number: int) -> None:
-        for count in range(100):
-            logs[number % 2].write("x", number=number, count=count, padding="y" * 200)
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for log in logs:
-        log.close()
-    assert len({(row["number"], row["count"]) for row in lines(tmp_path / "log")}) == 600
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_costs_lines_only():
-    with EventLog("/dev/full") as log:
-        log.write("lost")
-        assert log.dropped == 1
-    log.write("late")
-    assert log.dropped == 2

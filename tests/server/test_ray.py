@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +43,7 @@ from bitquote.server.ray.lease import MARGIN, Lease, Leases
 from bitquote.server.ray.shard_actor import NAMESPACE, ShardActor
 from bitquote.server.shard import ShardState
 from tests.server.history import check_counts, check_log
+from tests.server.leaks import eventually
 
 ray = pytest.importorskip("ray")
 grpc = pytest.importorskip("grpc")
@@ -61,15 +62,6 @@ def serve(directory: Path | None = None, *, restore: bool = False, **changes: An
     """A server of zeros, whose pushes of ones take STEP off."""
     zeros, rule = np.zeros(SIZE, np.float32), ProximalGradient(step_size=STEP)
     return Server(zeros, rule, config(**changes), directory=directory, restore=restore)
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait for a condition and return what it gave."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{condition} did not come true"
-        time.sleep(0.05)
-    return value
 
 
 def actor(server: Server, shard: int = 0) -> Any:
@@ -173,6 +165,11 @@ class TestLease:
         assert handle(push._replace(sequence=2)) == "fenced: lease lost"
         assert shard.state.version == 2
 
+    def test_a_shard_begins_without_a_model_whatever_it_does_with_gradients(self) -> None:
+        shard = ShardActor(config(aggregate="sum"), 0, 0, "token")
+        shard.begin(None, None)  # which loads torch, whose optimisers take no sums
+        assert shard.state.size == 0
+
 
 @pytest.mark.study
 class TestService:
@@ -275,8 +272,10 @@ class TestService:
         pids = server.pids()
         assert len(named_actors() - before) == 3
         server.close()
-        until(lambda: named_actors() == before)
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()) or sys.platform != "linux")
+        eventually(lambda: named_actors() == before, 60.0)
+        eventually(
+            lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()) or sys.platform != "linux", 60.0
+        )
 
 
 @pytest.mark.study
@@ -440,7 +439,7 @@ class TestFaults:
             client = server.client()
             client.exchange(np.ones(SIZE, np.float32))
             client.close()
-            until(lambda: server.statistics()["evicted"] == 1, 20.0)
+            eventually(lambda: server.statistics()["evicted"] == 1, 20.0)
 
     def test_without_snapshots_the_end_of_a_shard_is_said(self, cluster: str) -> None:
         with serve(snapshot_every=0) as server, server.client(worker=0) as client:
@@ -481,7 +480,7 @@ time.sleep(600)
             driver.kill()
             driver.wait()
             driver.stdout.close()
-        until(lambda: named_actors() == before)
+        eventually(lambda: named_actors() == before, 60.0)
 
 
 @pytest.mark.study
@@ -601,7 +600,7 @@ def test_two_nodes_of_which_one_dies(what: str) -> None:
             (base / name).mkdir()
             with (base / f"{name}.log").open("w") as log:
                 nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-            until(lambda log=base / f"{name}.log": "Ray runtime started" in log.read_text())
+            eventually(lambda log=base / f"{name}.log": "Ray runtime started" in log.read_text(), 60.0)
         script = [sys.executable, str(Path(__file__).with_name("two_nodes.py"))]
         try:
             done = subprocess.run(

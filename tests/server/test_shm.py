@@ -8,11 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,23 +19,16 @@ import numpy as np
 import pytest
 from server import tasks
 from server.history import check_counts, check_log
-from server.leaks import children, descriptors, nothing_left
+from server.leaks import children, descriptors, eventually
 
 from bitquote.server import Client, ProximalGradient, Rejected, Server, ServerConfig, ServerUnavailable
 from bitquote.server.message import Status
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+pytestmark = [
+    pytest.mark.usefixtures("private"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
+]
 SIZE = 60
-
-
-@pytest.fixture(autouse=True)
-def private(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A place for temporary files of its own, in which, as elsewhere, nothing may be left."""
-    tmp_path_factory.getbasetemp()  # is elsewhere
-    with tempfile.TemporaryDirectory(prefix="shm", dir="/tmp") as place:
-        monkeypatch.setattr(tempfile, "tempdir", place)
-        with nothing_left(Path(place)):
-            yield Path(place)
 
 
 def serve(size: int = SIZE, directory: Path | None = None, restore: bool = False, **options: Any) -> Server:
@@ -45,15 +36,6 @@ def serve(size: int = SIZE, directory: Path | None = None, restore: bool = False
     config = ServerConfig(**{"allow_oversubscription": True, "heartbeat": 5.0, "deadline": 20.0, **options})
     weights = np.zeros(size, np.float32)
     return Server(weights, ProximalGradient(step_size=1.0), config, directory=directory, restore=restore)
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What `condition` gives as soon as that is true."""
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "it has not come to be"
-        time.sleep(0.01)
-    return value
 
 
 def test_pushes_and_pulls_travel_through_shared_memory() -> None:
@@ -396,11 +378,13 @@ def test_end_of_the_parent_is_the_end_of_all(private: Path, sign: str, group: bo
 
 def test_close_may_come_twice_and_from_a_worker_s_side_too() -> None:
     server = serve()
+    pids = server.pids().values()
     client = server.client()
     server.close()
     server.close()
     client.close()
     client.close()
+    assert pids and not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_client_of_a_closed_server_is_told_at_the_deadline() -> None:

@@ -15,9 +15,10 @@ from scipy.optimize import minimize
 
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected
-from bitquote.server.filters import Unpackable
+from bitquote.server.packing import Unpackable
+from bitquote.server.proximal import L1, Box, Group, ProximalGradient
 from bitquote.server.torch_description import describe_optimizers, from_torch, hyperparameters, to_torch
-from bitquote.server.update import L1, Box, Group, ProximalGradient, make_update, restrict, tensor_offsets
+from bitquote.server.update import make_update, restrict, tensor_offsets
 
 EACH, SUM = ServerConfig(), ServerConfig(aggregate="sum")
 

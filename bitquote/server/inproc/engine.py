@@ -12,22 +12,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bitquote.server import snapshot
+from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Disconnected, ServerError
 from bitquote.server.inproc.link import Link, as_sent
 from bitquote.server.inproc.virtual import Killed, Task, VirtualMachine
+from bitquote.server.line import Connect
 from bitquote.server.message import Kind, Message, Reply, Status
 from bitquote.server.opening import open_shard, snapshot_name
+from bitquote.server.server import Outcome, line_of
 from bitquote.server.shard import ShardState
-
-if TYPE_CHECKING:
-    from bitquote.server.line import Connect
-    from bitquote.server.server import Outcome
 
 HISTORY_KEPT = 2**16
 """Entries of `InprocEngine.history`."""
@@ -107,8 +106,6 @@ class InprocEngine:
 
         What is drawn in a run depends on the seed and on the weights' version at its beginning.
         """
-        from bitquote.server.server import Outcome
-
         machine = self.machine
         machine.random.seed(f"{self.seed} {self._shards[0].version}")
         self.moved = machine.now
@@ -192,8 +189,6 @@ class InprocEngine:
         return seconds + disturbance.slow_by if random.random() < disturbance.slow else seconds
 
     def _work(self, function: Callable[..., Any], rank: int, arguments: tuple[Any, ...]) -> Any:
-        from bitquote.server.client import Client
-
         with Client(self.connects(), worker=rank, **self.client_options()) as client:
             return function(client, rank, *arguments)
 
@@ -331,7 +326,7 @@ class InprocShard:
         self.term = state.term
         if state.term and config.snapshot_every:
             self.kept = snapshot.pack(*state.snapshot())
-        self.dismiss([(member["worker"], member["epoch"]) for member in state.statistics()["members"]])
+        state.dismiss(0.0)
         self.flush()
         self.tick()
 
@@ -370,4 +365,4 @@ def _line(error: BaseException | None) -> str | None:
         return None
     if isinstance(error, Killed):
         return "killed"
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return line_of(error)

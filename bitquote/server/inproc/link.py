@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bitquote.server.errors import Disconnected
-from bitquote.server.message import Kind, Message, Reply, Status
+from bitquote.server.message import Kind, Message, Reply
 
 if TYPE_CHECKING:
     from bitquote.server.inproc.engine import InprocEngine, InprocShard
@@ -26,7 +24,6 @@ class Link:
     def __init__(self, engine: InprocEngine, shard: InprocShard) -> None:
         engine.machine.check()
         shard.live()
-        self.size = 0
         self.worker, self.epoch = -1, 0
         self.broken = False
         self.closed = False
@@ -36,7 +33,6 @@ class Link:
         self._shard = shard
         self._inbox: deque[Reply] = deque()
         self._up, self._down = Way(engine), Way(engine)
-        self._scratch = np.empty(0, np.float32)
         shard.links.append(self)
 
     # The worker's end.
@@ -74,11 +70,8 @@ class Link:
                 return None
             self._machine.wait(until)
 
-    def gradient(self) -> np.ndarray:
-        """Scratch space, float32 (size,)."""
-        if len(self._scratch) != self.size:
-            self._scratch = np.zeros(self.size, np.float32)
-        return self._scratch
+    def gradient(self) -> None:
+        """None: nothing is copied that would not be copied anyway."""
 
     def close(self) -> None:
         """Let go: the server hears of it after all that was sent before."""
@@ -139,8 +132,6 @@ class Link:
             self._engine.moved = self._machine.now
         elif self._inbox and self._inbox[-1].kind == Kind.BEAT:
             return  # one unread sign of life says as much as many
-        if reply.kind in (Kind.JOIN, Kind.DEFINE) and reply.status == Status.DONE:
-            self.size = int(reply.body["size"])
         self._inbox.append(reply)
         self._machine.wake(self.owner)
 

@@ -17,8 +17,7 @@ class Killed(BaseException):
 class Task:
     """One thread of a virtual machine, or the one that drives it."""
 
-    def __init__(self, name: str, function: Callable[[], Any] | None = None) -> None:
-        self.name = name
+    def __init__(self, function: Callable[[], Any] | None = None) -> None:
         self.function = function
         self.value: Any = None
         self.error: BaseException | None = None
@@ -49,7 +48,7 @@ class VirtualMachine:
         self.now = 0.0
         """Seconds."""
         self.random = random.Random(seed)
-        self.driver = Task("driver")
+        self.driver = Task()
         self.current = self.driver
         self._events: list[tuple[float, float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -63,17 +62,14 @@ class VirtualMachine:
         """Let `action` happen in so many virtual seconds."""
         self.at(self.now + seconds, action)
 
-    def step(self) -> bool:
-        """Let the next event happen; False when there is none."""
-        if not self._events:
-            return False
+    def step(self) -> None:
+        """Let the next event happen; IndexError when there is none, as waiting would have no end."""
         self.now, _, _, action = heapq.heappop(self._events)
         action()
-        return True
 
     def start(self, name: str, function: Callable[[], Any]) -> Task:
         """A task that begins to run at the present moment of virtual time, when the driver waits or steps."""
-        task = Task(name, function)
+        task = Task(function)
         threading.Thread(target=self._body, args=(task,), name=name, daemon=True).start()
         task.waiting = True
         self.after(0.0, lambda: self.wake(task))

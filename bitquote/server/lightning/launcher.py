@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
@@ -170,7 +171,7 @@ def _train(client: Client, rank: int, task: _Task) -> _Report:
         strategy.is_global_zero,
         value,
         {name: tensor.detach().cpu() for name, tensor in trainer.lightning_module.state_dict().items()},
-        {name: _get(trainer, name) for name in ATTRIBUTES},
+        {name: attrgetter(name)(trainer) for name in ATTRIBUTES},
         {callback.state_key: _state(callback) for callback in trainer.callbacks},
         strategy.finished(),
     )
@@ -197,7 +198,7 @@ def _recover(trainer: Trainer, report: _Report) -> None:
     trainer.lightning_module.load_state_dict(report.weights, strict=False)
     for name, value in report.attributes.items():
         if name.endswith("_metrics"):
-            _get(trainer, name).update(value)
+            attrgetter(name)(trainer).update(value)
         else:
             _set(trainer, name, value)
     for callback in trainer.callbacks:
@@ -279,13 +280,6 @@ def _state(callback: Any) -> dict[str, Any]:
     return state
 
 
-def _get(trainer: Trainer, path: str) -> Any:
-    value: Any = trainer
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
 def _set(trainer: Trainer, path: str, value: Any) -> None:
     owner, _, name = path.rpartition(".")
-    setattr(_get(trainer, owner) if owner else trainer, name, value)
+    setattr(attrgetter(owner)(trainer) if owner else trainer, name, value)

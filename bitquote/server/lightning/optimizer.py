@@ -95,8 +95,6 @@ class Exchange:
         self._fenced = fenced
         self._optimizers = list(optimizers)
         self._positions = [self.layout.positions(optimizer) for optimizer in optimizers]
-        self._own: np.ndarray | None = None
-        """The gradient of a worker whose server has several shards."""
         self._gradient = _Views(self.layout)
         self._weights = _Views(self.layout)
         self._final: list[Any] | None = None
@@ -110,7 +108,7 @@ class Exchange:
         client = self.client
         client.define(self.layout.flat(), self.description, self.layout.fingerprint)
         if states is not None:
-            client.load(from_torch([part.update or {} for part in client.parts], states))
+            client.load(from_torch([part.update for part in client.parts], states))
         self.defined = True
 
     @torch.no_grad()
@@ -155,10 +153,7 @@ class Exchange:
 
     def _gather(self, index: int) -> tuple[np.ndarray, list[int]]:
         """The flat gradient (size,), and the optimiser's tensors that have none, by their numbers in it."""
-        if len(self.client.parts) == 1:
-            flat = self.client.gradient
-        else:
-            flat = self._own = np.empty(self.layout.size, np.float32) if self._own is None else self._own
+        flat = self.client.gradient
         views, positions = self._gradient.of(flat), self._positions[index]
         into, gradients, absent = [], [], []
         for number, position in enumerate(positions):

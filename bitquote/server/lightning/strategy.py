@@ -26,7 +26,7 @@ from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
 from bitquote.server.client import Client
-from bitquote.server.config import ServerConfig, check_machine
+from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Rejected, ServerError
 from bitquote.server.lightning.collectives import Collectives
 from bitquote.server.lightning.launcher import ServerLauncher
@@ -47,7 +47,8 @@ class ParameterServerStrategy(LedStrategy):
 
     Every worker counts its own steps, epochs and schedules. A data loader is divided by Lightning's
     DistributedSampler. A plain sequence as training data (`range`, for one) is shared out piece by piece instead, so
-    that nothing is left undone when a worker dies; see `SharedSequence`. With one worker both are as without a server.
+    that the others do what a worker that dies had not drawn yet; see `SharedSequence`. With one worker both are as
+    without a server.
 
     The weights live on the server: what a module does to its own outside of the optimisers is lost at the next step.
     Buffers (of batch normalisation) stay each worker's own, and the leader's are the result.
@@ -163,7 +164,6 @@ class ParameterServerStrategy(LedStrategy):
 
     def open(self, module: LightningModule) -> Server:
         """The server of a `fit`, unless something forbids it."""
-        check_machine(self.config)
         check_module(module)
         self._statistics = {}
         self._server = Server(None, config=self.config, directory=self.directory)

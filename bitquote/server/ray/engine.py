@@ -1,7 +1,7 @@
 """The Ray engine: shards and workers as actors and tasks of a cluster, one machine's own or an existing one.
 
 Shards are named, detached actors in the namespace "bitquote", spread over the nodes, and reserve no CPU; a keeper
-beside the driver makes successors of those that die (see `ray_keeper`). Every node needs the same bitquote.
+beside the driver makes successors of those that die (see `keeper`). Every node needs the same bitquote.
 
 Functions and arguments of `run`, and all messages, travel by Ray's own serialisation, which is pickle: whoever holds
 the cluster's token may run code on it. Our own token is asked for besides, at every call.
@@ -18,23 +18,19 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from bitquote.server import snapshot
 from bitquote.server.client import Client
 from bitquote.server.config import ServerConfig
 from bitquote.server.errors import Disconnected, Rejected, ServerError, ServerUnavailable
+from bitquote.server.line import Connect
 from bitquote.server.message import Kind, Message, Reply, Status
 from bitquote.server.opening import open_shard
 from bitquote.server.ray.cluster import Cluster, join, one_line
 from bitquote.server.ray.keeper import Keeper
 from bitquote.server.ray.shard_actor import NAMESPACE, remote
-
-if TYPE_CHECKING:
-    from bitquote.server.line import Connect
-    from bitquote.server.server import Outcome
+from bitquote.server.server import Outcome, line_of, say_absent
 
 KEEPER_ANSWERS = 10.0
 """Seconds that the keeper may take to answer."""
@@ -84,8 +80,8 @@ class RayEngine:
         return [partial(RayChannel, self._keeper, self.token, shard) for shard in range(self.config.shards)]
 
     def client_options(self) -> dict[str, Any]:
-        """Nothing that a client would not know."""
-        return {}
+        """The deadline."""
+        return {"deadline": self.config.deadline}
 
     def run(self, function: Callable[..., Any], workers: int, arguments: tuple[Any, ...] = ()) -> list[Outcome]:
         """`function(client, rank, *arguments)` of every rank in a process of its own, spread over the nodes.
@@ -94,8 +90,6 @@ class RayEngine:
         """
         import ray
         from ray.exceptions import RayError
-
-        from bitquote.server.server import Outcome
 
         share = 1.0
         if self.config.allow_oversubscription:
@@ -118,9 +112,12 @@ class RayEngine:
                     outcomes[rank] = Outcome(rank, value, error)
                 except RayError as error:
                     outcomes[rank] = Outcome(rank, None, f"died: {one_line(error)}")
+                    self._bury(rank)
                 del ranks[done[0]]
                 if outcomes[rank].error is not None:
-                    self._bury(rank)
+                    with suppress(ServerError):
+                        if not self._ask("joined", rank):
+                            say_absent(self.connects(), self.config.deadline)
         finally:
             for task in ranks:  # this run was interrupted
                 ray.cancel(task, force=True)
@@ -146,11 +143,9 @@ class RayEngine:
         import ray
 
         if self._keeper is not None and ray.is_initialized():
-            try:
+            with suppress(ServerError):  # if it is gone, the shards follow as soon as they notice
                 self._ask("close")
-                ray.kill(self._keeper)
-            except ServerError:
-                pass  # it is gone; the shards follow as soon as they notice
+            ray.kill(self._keeper)
             self._keeper = None
         self._cluster.close()
 
@@ -179,16 +174,12 @@ class RayEngine:
             raise ServerError(f"the keeper of the shards failed: {one_line(error)}") from None
 
     def _bury(self, rank: int) -> None:
-        """A worker has died: the shards hear it sooner than by its silence, and nobody waits for it to join."""
+        """A worker has died: the shards hear it sooner than by its silence."""
         for connect in self.connects():
             with suppress(ServerError):  # a shard that is being made anew will miss the worker's signs of life
                 channel = connect()
                 assert isinstance(channel, RayChannel)
                 channel.bury(rank)
-        with suppress(ServerError):
-            if not self._ask("joined", rank):
-                with Client(self.connects(), observer=True, deadline=self.config.deadline) as observer:
-                    observer.configure(absent=1)
 
 
 class RayChannel:
@@ -201,14 +192,12 @@ class RayChannel:
     """
 
     def __init__(self, keeper: Any, token: str, shard: int) -> None:
-        self.size = 0
         self._keeper = keeper
         self._token = token
         self._shard = shard
         self._member = (-1, 0)
         self._broken: str | None = None
         self._replies: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        self._scratch = np.empty(0, np.float32)
         self._checked = time.monotonic()
         found = self._ask(keeper.locate, token, shard)
         if isinstance(found, ServerError):
@@ -243,17 +232,12 @@ class RayChannel:
         if isinstance(answer, str):
             raise self._break(answer)
         reply = Reply(Kind(answer[0]), Status(answer[1]), *answer[2:])
-        if reply.status == Status.DONE and reply.kind in (Kind.JOIN, Kind.DEFINE):
-            self.size = int(reply.body["size"])
-            if reply.kind == Kind.JOIN:
-                self._member = (reply.worker, reply.epoch)
+        if reply.status == Status.DONE and reply.kind == Kind.JOIN:
+            self._member = (reply.worker, reply.epoch)
         return reply
 
-    def gradient(self) -> np.ndarray:
-        """Scratch space, float32 (size,); Ray copies it all the same."""
-        if len(self._scratch) != self.size:
-            self._scratch = np.zeros(self.size, np.float32)
-        return self._scratch
+    def gradient(self) -> None:
+        """None: Ray copies whatever it is given."""
 
     def close(self) -> None:
         """Let go. A shard that is still at the other end takes the worker out at once."""
@@ -341,7 +325,7 @@ def _work(
             client.leave()
         return value, None
     except Exception as error:
-        return None, f"{type(error).__name__}: {error}".splitlines()[0]
+        return None, line_of(error)
 
 
 def _beginning(
@@ -354,8 +338,7 @@ def _beginning(
         now = time.monotonic()
         definition = None if definitions is None else definitions[shard]
         state = open_shard(config, shard, definition, directory, restore=restore, term=0, now=now)
-        for member in state.statistics()["members"]:  # of a run that is over
-            state.gone(member["worker"], member["epoch"], None, now)
+        state.dismiss(now)
         kept.append(snapshot.pack(*state.snapshot()) if state.size else None)
         terms.append(state.term + 1 if state.size else state.term)
     return kept, terms

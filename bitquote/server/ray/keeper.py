@@ -1,7 +1,7 @@
 """The keeper of the shards on a Ray cluster: it grants leases, keeps snapshots, and makes successors.
 
 When a shard has not renewed its lease the keeper makes another, of the next term, from the last snapshot that it holds;
-the old one has acknowledged nothing since its lease ran out (see `ray_lease`).
+the old one has acknowledged nothing since its lease ran out (see `lease`).
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class _Seat:
     """A task is at work on a successor."""
     lost: bool = False
     """There will be none: snapshots are off."""
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a snapshot goes to the disk: two terms must not write at one time."""
 
 
 class Keeper:
@@ -119,10 +121,11 @@ class Keeper:
 
     async def store(self, shard: int, term: int, data: bytes) -> tuple[bool, str | None]:
         """Keep a snapshot, unless the shard has a successor: whether it has none, and why the disk did not take it."""
-        failure = None
+        failure, seat = None, self._seats[shard]
         if term == self.leases.terms[shard]:
-            self._seats[shard].kept = data
-            if self.directory is not None:
+            seat.kept = data
+        async with seat.writing:
+            if self.directory is not None and term == self.leases.terms[shard]:
                 try:
                     await asyncio.to_thread(snapshot.write, self.directory, snapshot_name(shard), data)
                 except OSError as error:
@@ -163,12 +166,15 @@ class Keeper:
 
         for task in self._tasks:
             task.cancel()
-        for seat in self._seats:
+
+        async def end(seat: _Seat) -> None:
             if seat.actor is not None:
                 if seat.serving.is_set():
                     with suppress(RayError, TimeoutError):
                         self._record(await asyncio.wait_for(seat.actor.drain.remote(self._token), ENDING))
                 ray.kill(seat.actor)
+
+        await asyncio.gather(*map(end, self._seats))
 
     async def _watch(self) -> None:
         """Make successors of shards whose lease has run out."""

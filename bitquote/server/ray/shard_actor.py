@@ -1,7 +1,7 @@
 """The actor that carries one shard on a Ray cluster.
 
-It acknowledges nothing without a lease (see `ray_lease`), and what it acknowledges can be restored from the keeper but
-for the pushes since the last snapshot (see `ray_keeper`).
+It acknowledges nothing without a lease (see `lease`), and what it acknowledges can be restored from the keeper but
+for the pushes since the last snapshot (see `keeper`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from bitquote.server.config import ServerConfig
 from bitquote.server.message import Kind, Message, Reply, Status
 from bitquote.server.ray.lease import Lease, lease_of
 from bitquote.server.shard import ShardState
-from bitquote.server.update import make_update
+from bitquote.server.update import load_torch
 
 NAMESPACE = "bitquote"
 CONCURRENCY = 8192
 """Calls that an actor has open at one time: the pushes that wait at the gate are such."""
 EVENTS_KEPT = 10_000
-TORCH = {"kind": "torch", "optimizers": [{"class": "torch.optim.SGD", "groups": [{"lr": 0.1, "tensors": []}]}]}
-"""The least of torch's rules."""
 WRONG_TOKEN = "the server refused the connection: wrong token"
 
 
@@ -56,7 +54,7 @@ class ShardActor:
         """Begin with the snapshot `kept`."""
         now = time.monotonic()
         if kept is None:
-            make_update(TORCH, self.config)  # the first worker may bring a rule of torch's: its import outlasts a lease
+            load_torch()  # the first worker may bring a rule of torch's: its import outlasts a lease
             self.state = ShardState(self.config, shard=self.shard, term=self.term)
         else:
             arrays, meta = snapshot.unpack(kept)
@@ -114,8 +112,7 @@ class ShardActor:
         if message.kind == Kind.PUSH:
             points.reach("server.after_apply_before_reply")
         self._deliver()
-        # How far apart workers may be and how many are expected is not to be forgotten either.
-        if self.state.due or (message.kind == Kind.CONFIGURE and self.state.size and self.config.snapshot_every):
+        if self.state.due:
             failure = await self._store()
             if failure and message.kind == Kind.SNAPSHOT:
                 error = {"error": f"the snapshot failed: {failure}"}
@@ -136,9 +133,7 @@ class ShardActor:
         """A worker's process has ended, or its connection; `epoch` None: whichever it was in."""
         if not hmac.compare_digest(token, self._token):
             return
-        for member in self.state.statistics()["members"]:
-            if member["worker"] == worker and epoch in (None, member["epoch"]):
-                self.state.gone(worker, member["epoch"], None, time.monotonic())
+        self.state.gone(worker, epoch, None, time.monotonic())
         self._deliver()
 
     async def _store(self) -> str | None:

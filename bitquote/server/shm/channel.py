@@ -153,13 +153,13 @@ class SharedChannel:
             self._busy[pair] = False
         return Reply(*fields, values=values, body=body)
 
-    def gradient(self) -> np.ndarray:
-        """Scratch space, float32 (size,), from which the next push is sent without being copied."""
+    def gradient(self) -> np.ndarray | None:
+        """A slot, float32 (size,), from which the next push is sent without being copied; None while there is none."""
         if self._slots is not None:
             for pair in range(PAIRS):
                 if not self._busy[pair] or pair in self._lent:
                     return self._slots.gradients[pair]
-        return np.empty(self.size, np.float32)
+        return None
 
     def close(self) -> None:
         """Let go of the connection and of its memory."""

@@ -26,19 +26,15 @@ from dataclasses import asdict
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bitquote.server.client import Client
-from bitquote.server.config import ServerConfig
+from bitquote.server.config import ServerConfig, check_free
 from bitquote.server.errors import Rejected, ServerError
-from bitquote.server.shm.channel import Door, connects, shard_path
+from bitquote.server.server import Outcome, line_of, say_absent
+from bitquote.server.shm.channel import Door, shard_path
 from bitquote.server.shm.memory import BegunPage, anonymous_file, file_of
 from bitquote.server.shm.setup import Setup
-
-if TYPE_CHECKING:
-    from bitquote.server.server import Outcome
-
-__all__ = ["ShmEngine", "connects"]
 
 START_PATIENCE: Final = 120.0
 """Seconds within which a server must serve; the update rule may have to import torch."""
@@ -95,8 +91,8 @@ class ShmEngine:
         return [Door(shard_path(self.address, shard), self.token) for shard in range(self.config.shards)]
 
     def client_options(self) -> dict[str, Any]:
-        """Nothing beyond the defaults."""
-        return {}
+        """The deadline."""
+        return {"deadline": self.config.deadline}
 
     def pids(self) -> dict[str, int]:
         """Process ids of "server.<shard>", "standby.<shard>" and "worker.<rank>"."""
@@ -107,15 +103,12 @@ class ShmEngine:
 
     def run(self, function: Callable[..., Any], workers: int, arguments: tuple[Any, ...]) -> list[Outcome]:
         """`function(client, rank, *arguments)` in so many spawned processes; waits for all of them."""
-        from bitquote.server.server import Outcome
-
         context = get_context("spawn")
         results: dict[connection.Connection, int] = {}
         tasks = []
         processes = []
         outcomes: dict[int, Outcome] = {}
         joined: set[int] = set()
-        options = {"deadline": self.config.deadline}
         try:
             for rank in range(workers):
                 result, their_result = context.Pipe(duplex=False)
@@ -124,7 +117,7 @@ class ShmEngine:
                 tasks.append(task)
                 process = context.Process(
                     target=_work,
-                    args=(their_task, their_result, self.connects(), options, rank),
+                    args=(their_task, their_result, self.connects(), self.client_options(), rank),
                     name=f"bitquote-worker-{rank}",
                 )
                 processes.append(process)
@@ -153,7 +146,7 @@ class ShmEngine:
                     del results[ready]
                     ready.close()
                     if rank not in joined:
-                        self._say_absent()
+                        say_absent(self.connects(), self.config.deadline)
         finally:
             for process in processes:
                 if len(outcomes) < workers and process.pid is not None:
@@ -166,11 +159,6 @@ class ShmEngine:
                 pipe.close()
             self._workers.clear()
         return [outcomes[rank] for rank in range(workers)]
-
-    def _say_absent(self) -> None:
-        """The others must not wait for a worker that has ended before it joined."""
-        with suppress(ServerError), Client(self.connects(), observer=True, deadline=self.config.deadline) as observer:
-            observer.configure(absent=1)
 
     def close(self) -> None:
         """End every server and standby; the sockets and the private directory go with them."""
@@ -376,26 +364,17 @@ class _Shard:
 
 
 def _listen(path: str) -> socket.socket:
-    """A socket that listens at `path`; Rejected if that is taken, or cannot be."""
+    """A socket that listens at `path`; InputError if that is taken, or cannot be."""
+    check_free(Path(path))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(FileNotFoundError):
-            try:
-                probe.settimeout(1.0)
-                probe.connect(path)
-            except ConnectionRefusedError:
-                if not Path(path).is_socket():
-                    raise Rejected(f"address taken: there is a file at {path}") from None
-                os.unlink(path)  # of a server that is no more
-            else:
-                raise Rejected(f"address taken: another server listens at {path}")
+        if os.path.exists(path):
+            os.unlink(path)  # of a server that is no more
         listener.bind(path)
         os.chmod(path, 0o600)
         listener.listen(1024)
-    except (OSError, Rejected) as error:
+    except OSError as error:
         listener.close()
-        if isinstance(error, Rejected):
-            raise
         raise Rejected(f"server.address {path} cannot be used: {error.strerror or error}") from None
     return listener
 
@@ -433,7 +412,7 @@ def _work(
     except Exception as error:
         if not isinstance(error, (ServerError, ValueError)):
             traceback.print_exc()
-        result.send((None, f"{type(error).__name__}: {error}".splitlines()[0]))
+        result.send((None, line_of(error)))
 
 
 def _end_with_parent() -> None:

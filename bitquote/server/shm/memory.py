@@ -78,6 +78,13 @@ def content(descriptor: int, length: int) -> np.ndarray:
     return values
 
 
+def whole(descriptor: int) -> bytes:
+    """All of an inherited file, which is closed."""
+    data = content(descriptor, os.fstat(descriptor).st_size).tobytes()
+    os.close(descriptor)
+    return data
+
+
 class Slots:
     """The slots of one connection: `PAIRS` times room for a gradient and room for pulled weights.
 

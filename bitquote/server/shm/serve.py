@@ -27,10 +27,10 @@ from bitquote.server.errors import SnapshotError
 from bitquote.server.opening import open_shard
 from bitquote.server.points import reach
 from bitquote.server.shard import ShardState
-from bitquote.server.shm.memory import BegunPage, content
+from bitquote.server.shm.memory import BegunPage, whole
 from bitquote.server.shm.service import Service
 from bitquote.server.shm.setup import Setup
-from bitquote.server.update import make_update
+from bitquote.server.update import load_torch
 
 
 def stand_by(setup: Setup, page: BegunPage) -> bool:
@@ -41,8 +41,8 @@ def stand_by(setup: Setup, page: BegunPage) -> bool:
     poll.register(setup.predecessor, select.POLLIN)
     warm = False
     while True:
-        if page.torch and not warm:
-            _load_torch()
+        if (setup.torch or page.torch) and not warm:  # at once, if it can be foreseen: training has not begun yet
+            load_torch()
             warm = True
         ended = dict(poll.poll(None if warm else 1000.0))
         if setup.parent in ended:
@@ -51,27 +51,17 @@ def stand_by(setup: Setup, page: BegunPage) -> bool:
             return True
 
 
-def _load_torch() -> None:
-    """Import torch, and by making an optimiser what torch itself puts off until then."""
-    optimizer = {"class": "torch.optim.SGD", "groups": [{"lr": 0.1, "tensors": []}]}
-    make_update({"kind": "torch", "optimizers": [optimizer]}, ServerConfig())
-
-
 def begin(setup: Setup, page: BegunPage) -> ShardState:
     """The state with which a process starts to serve; raises InputError where it cannot."""
     config = ServerConfig(**setup.config)
     if config.snapshot_every:
         # One may be on its way to the disk while pushes for the next are coming in; both together are what can be lost.
         config = replace(config, snapshot_every=max(config.snapshot_every // 2, 1))
-    definition = None
-    if setup.definition is not None:
-        definition = content(setup.definition, os.fstat(setup.definition).st_size).tobytes()
-        os.close(setup.definition)
+    definition = None if setup.definition is None else whole(setup.definition)
     directory, now = Path(setup.directory), time.monotonic()
     if setup.predecessor is None:
         state = open_shard(config, setup.shard, definition, directory, restore=setup.restore, term=0, now=now)
-        for member in state.statistics()["members"] if setup.restore else ():
-            state.gone(member["worker"], member["epoch"], None, now)  # of processes that are no more
+        state.dismiss(now)
         page.term = state.term
     else:
         page.term += 1
@@ -111,7 +101,7 @@ def main() -> int:
         if setup.predecessor is not None:
             took = time.monotonic() - began
         if setup.torch:
-            threading.Thread(target=_load_torch, name="bitquote-imports", daemon=True).start()
+            threading.Thread(target=load_torch, name="bitquote-imports", daemon=True).start()
         service = Service(setup, page, state)
         service.run(took)
         service.close()

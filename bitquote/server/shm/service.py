@@ -32,6 +32,8 @@ from bitquote.server.shm.writer import Job, SnapshotWriter, Withheld
 
 PUSH: Final = Kind.PUSH
 JOIN: Final = Kind.JOIN
+KEPT: Final = (Kind.DEFINE, Kind.LOAD, Kind.CONFIGURE, Kind.SNAPSHOT)
+"""Answered only once a snapshot has what they did."""
 PEERS: Final = 2048
 """Connections of one shard at most: its workers, those that are about to be replaced, and observers."""
 PARKED: Final = 64
@@ -192,7 +194,7 @@ class Service:
             self.page.take(reply.worker, reply.epoch, int(message.body.get("sequence", 0)))
             self._join(peer, reply)
             self._answer(peer, reply, pair)
-        elif kind in (Kind.DEFINE, Kind.LOAD, Kind.SNAPSHOT) and reply.status == Status.DONE and state.due:
+        elif kind in KEPT and reply.status == Status.DONE and state.due:
             self.page.torch = "torch" in sys.modules
             self.withheld.append(Withheld(peer, reply, pair))
         else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bitquote.server.shm.memory import content
+from bitquote.server.shm.memory import whole
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class Setup:
     @classmethod
     def read(cls, descriptor: int) -> Setup:
         """From the file that the parent made."""
-        data = content(descriptor, os.fstat(descriptor).st_size).tobytes()
-        os.close(descriptor)
-        return cls(**json.loads(data))
+        return cls(**json.loads(whole(descriptor)))
 
     def pack(self) -> bytes:
         """The content of such a file."""

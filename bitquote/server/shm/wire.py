@@ -171,7 +171,8 @@ def unpack_reply(head: bytes | bytearray) -> Head:
 
 
 def pack_grant(size: int, line: int) -> bytes:
-    """What accompanies the two descriptors of shared memory (slots and page): number of weights, the worker's line."""
+    """What accompanies the descriptors of shared memory, the page and, if `size`, the slots: number of weights, the
+    worker's line."""
     return _GRANT.pack(size, line)
 
 
