@@ -1,12 +1,12 @@
 """Training in the published game through the parameter server, against the single process.
 
     python scripts/benchmarks/server_learning.py [--workers 1 2] [--consistency 0 1 4 16 async] [--seeds 5] [--ternary]
-                                                 [--engine shm] [--paths PATHS]
+                                                 [--engine shm] [--scaling none] [--learner KEY=VALUE ...]
 
 Every run is the public `bitquote.learning.train` with the budget of conf/budget/game_pathwise.yaml, which is the same
 number of updates however many workers share them, one thread a worker. The score is the normalised gap to the exact
-optimum; its difference to the single process is over the same seeds, with a 95 % interval (t). `--paths` sets the
-simulated paths of an update: the batch that a worker's gradient is over.
+optimum; its difference to the single process is over the same seeds, with a 95 % interval (t). `--learner` changes the
+budget for all alike: `paths`, the simulated paths of an update, is the batch that a worker's gradient is over.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def settings(options: argparse.Namespace) -> dict[str, ServerConfig | None]:
                     engine=options.engine,
                     workers=workers,
                     ternary_gradients=ternary,
+                    scaling=options.scaling,
                     allow_oversubscription=True,
                     **timing,
                 )
@@ -86,11 +87,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ternary", action="store_true", help="with ternary gradients too")
     parser.add_argument("--engine", choices=["shm", "ray"], default="shm")
-    parser.add_argument("--paths", type=int, help="simulated paths of an update; default: the budget's")
+    parser.add_argument("--scaling", choices=["none", "bound", "delay"], default="none", help="of the step")
+    parser.add_argument("--learner", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the budget")
     options = parser.parse_args()
 
     budget = yaml.safe_load(BUDGET.read_text())["learner"]
-    learner = PathwiseConfig(**budget | ({"paths": options.paths} if options.paths else {}))
+    learner = PathwiseConfig(
+        **budget | yaml.safe_load("\n".join(s.replace("=", ": ", 1) for s in options.learner) or "{}")
+    )
     run(PathwiseConfig(epochs=1, iterations_per_epoch=1), 0, None)  # compile before the clock starts
     console = Console(width=140)
     results: dict[str, list[dict[str, Any]]] = {}
