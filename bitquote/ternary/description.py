@@ -13,11 +13,14 @@ from bitquote.errors import require, require_choice, require_integer, require_nu
 
 ARCHITECTURES = ("ternary", "fp32")
 BASELINES = ("direct", "residual")
+INPUT_QUANTISATIONS = ("per_feature", "per_row")
 RESIDUAL_FEATURES = ("glft_half_spread", "glft_skew")
 MAX_WIDTH = 4096  # accumulators stay below 127 · 4096: exact in float32 and far inside int32
 MAX_LAYERS = 16
 
 Tensors = Mapping[str, np.ndarray]
+Layout = dict[str, tuple[np.dtype, tuple[int, ...]]]
+"""Name -> dtype and shape."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class PolicyDescription:
         base_half_spread: half-spread of a direct policy where the network's output is 0, in the market's units.
         action_scale: half-spread and skew for an output of 1, in the market's units.
         no_quote: a half-spread at or above this means no quotes, in the market's units.
+        input_quantisation: of a ternary network, "per_feature" or "per_row": the latter stretches every row to ±127
+            after the features' ranges, so that small inputs keep 8 bits and the size of the row is lost.
     """
 
     observation_names: tuple[str, ...]
@@ -44,6 +49,7 @@ class PolicyDescription:
     base_half_spread: float = 0.0
     action_scale: tuple[float, float] = (1.0, 1.0)
     no_quote: float = 1e6
+    input_quantisation: str = "per_feature"
 
     def __post_init__(self) -> None:
         names = _sequence("observation_names", self.observation_names, 1, MAX_WIDTH)
@@ -54,6 +60,7 @@ class PolicyDescription:
         require(len(ranges) == len(names), "observation_ranges", list(ranges), f"{len(names)} numbers, one a name")
         require_choice("architecture", self.architecture, ARCHITECTURES)
         require_choice("baseline", self.baseline, BASELINES)
+        require_choice("input_quantisation", self.input_quantisation, INPUT_QUANTISATIONS)
         if self.baseline == "residual":
             missing = [name for name in RESIDUAL_FEATURES if name not in names]
             require(not missing, "observation_names", list(names), f"with {missing} for a residual policy")
@@ -82,14 +89,14 @@ class PolicyDescription:
         half_spread, skew = (self.observation_names.index(name) for name in RESIDUAL_FEATURES)
         return half_spread, skew
 
-    def layout(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    def layout(self) -> Layout:
         """Name -> dtype and shape of each tensor of the network; weights are (outputs, inputs).
 
         A ternary layer's scale (mean |latent weight|) makes it a complete BitLinear for other readers; the forward
         here does without, since the next layer's RMSNorm cancels it.
         """
         ternary = self.architecture == "ternary"
-        layout: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        layout: Layout = {}
         widths = (len(self.observation_names), *self.hidden)
         for layer, (inputs, outputs) in enumerate(pairwise(widths)):
             layout[f"hidden.{layer}.weight"] = np.dtype(np.int8 if ternary else np.float32), (outputs, inputs)
@@ -103,7 +110,7 @@ class PolicyDescription:
 def check_tensors(description: PolicyDescription, tensors: Tensors) -> None:
     """Raise `InputError` unless every value is what the description allows: trits in {-1, 0, 1}, finite numbers,
     positive scales, in the dtypes and shapes of `layout`."""
-    check_layout(description, {name: (array.dtype, array.shape) for name, array in tensors.items()})
+    check_layout(description.layout(), {name: (array.dtype, array.shape) for name, array in tensors.items()})
     for name, array in tensors.items():
         if array.dtype == np.int8:
             wrong = array[np.abs(array.astype(np.int16)) > 1]
@@ -115,9 +122,8 @@ def check_tensors(description: PolicyDescription, tensors: Tensors) -> None:
             require(float(array) > 0.0, name, float(array), "above 0")
 
 
-def check_layout(description: PolicyDescription, found: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
-    """Raise `InputError` unless `found` (name -> dtype, shape) is the description's `layout`."""
-    layout = description.layout()
+def check_layout(layout: Layout, found: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+    """Raise `InputError` unless `found` (name -> dtype, shape) is `layout`."""
     for name in found:
         require(name in layout, "tensor", name, f"one of {', '.join(layout)}")
     for name, (dtype, shape) in layout.items():

@@ -1,30 +1,49 @@
 """The compiled forward of a quoting network: the same integers as the training forward, without torch.
 
-One function and one argument type serve the ternary network and its fp32 twin, so whatever calls a network
-compiles once. `PolicyArguments` packs a network into three flat arrays:
+One function and one argument type serve every network, so whatever calls a network compiles once, new weights
+included. `PolicyArguments` packs a network into three flat arrays:
 
-- `weights` int8: the hidden layers' trits one after another, each (inputs, outputs) in C order; empty for fp32.
-- `scales` float32: range of each feature, 127 / range of each feature, `CONSTANTS` (below), head (2, last width);
-  for fp32 then the hidden layers' weights, laid out like `weights`.
-- `shape` int64: `SHAPE` (below), observation size, width of each hidden layer.
+- `weights` int8: the hidden layers one after another, each as `packing.lay_out` has it; empty for fp32.
+- `scales` float32: range of each feature, 127 / range of each feature, `CONSTANTS` (below), head (2, last width, padded
+  with zeros to a multiple of `LANES`); for fp32 then the hidden layers' weights, (inputs, outputs) in C order.
+- `shape` int64: `SHAPE` words (below), observation size, width of each hidden layer.
 
-Each float32 operation here is the one of `network.QuoteNetwork`, in the same order: rounding ties fall the same
-way. Fastmath stays off. Source of the recipe: Ma et al. 2024, arXiv 2402.17764.
+Two paths lead to the same integers, and a word of `shape` says which: AVX2 (`simd`) and portable. Accumulators cannot
+overflow: an activation is at most 127, so that the sum over 256 inputs fits 16 bits (32 512) and that over `MAX_WIDTH`
+inputs 32 (520 192); words are widened at the latest every 256 inputs, and what they wrap around in between cancels.
+
+Each float operation here is the one of `network.QuoteNetwork`, in the same order: rounding ties fall the same way.
+Fastmath stays off. Source of the recipe: Ma et al. 2024, arXiv 2402.17764.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from bitquote.compilation import inlined, kernel
+from bitquote.ternary import simd
+from bitquote.ternary.description import MAX_WIDTH
 
 TERNARY, FP32 = 0, 1
+PER_FEATURE, PER_ROW = 0, 1
+PORTABLE, AVX2 = 0, 1
 NORM_EPSILON = 1e-6  # inside RMSNorm's root; an all-zero row stays all zero
+ROW_EPSILON = 1e-5  # smallest max |input| of a row that is quantised by itself
 
-# shape[: 3]: architecture, place in the observation of the baseline's half-spread and skew (-1: constant baseline)
-SHAPE = 3
+LANES = 16  # partial sums of the head
+BLOCK = 64  # outputs that the AVX2 path computes together
+CHUNK = 128  # pairs of inputs whose products fit 16 bits
+LARGEST_BYTES = 1 << 14  # layers with more weights have four in a byte: they would not stay in the first-level cache
+
+# shape[: SHAPE]: architecture, place in the observation of the baseline's half-spread and skew (-1: constant baseline),
+# how inputs are quantised, path
+SHAPE = 5
 # scales[2 inputs : 2 inputs + 6]: constant baseline half-spread, action scales, no-quote half-spread, head biases
 CONSTANTS = 6
+
+_WIDEST = MAX_WIDTH + BLOCK
+_EXPONENT = 0x7FF0000000000000  # all ones in what is not finite
 
 
 class PolicyArguments(NamedTuple):
@@ -35,34 +54,50 @@ class PolicyArguments(NamedTuple):
     shape: np.ndarray  # int64
 
 
-@njit(cache=True, nogil=True)
+@inlined
+def padded(width, multiple):
+    """The next multiple."""
+    return (width + multiple - 1) // multiple * multiple
+
+
+@inlined
 def scale_inputs(observation, scales, activations):
     """Write clip(o, ±range) · (127 / range) to `activations` float32; False if an observation is not finite."""
     inputs = observation.size
-    finite = True
+    bits = observation.view(np.int64)
+    unsound = 0
     for i in range(inputs):
-        finite &= math.isfinite(observation[i])
-        bound = scales[i]
+        bound = np.float64(scales[i])
         clipped = np.float32(min(max(observation[i], -bound), bound))
         activations[i] = clipped * scales[inputs + i]
-    return finite
+        unsound |= np.int64(bits[i] & _EXPONENT == _EXPONENT)
+    return unsound == 0
 
 
-@njit(cache=True, nogil=True)
-def round_all(activations):
-    """Round to the nearest integer in place, ties to even."""
-    for i in range(activations.size):
-        activations[i] = np.rint(activations[i])
+@inlined
+def round_inputs(scaled, per_row, activations):
+    """Round to int8, ties to even, after stretching the row to ±127 if `per_row`; the rest of `activations` is 0."""
+    inputs = scaled.size
+    if per_row:
+        largest = np.float32(0.0)
+        for i in range(inputs):
+            largest = max(largest, abs(scaled[i]))
+        stretch = np.float32(127.0) / max(largest, np.float32(ROW_EPSILON))
+        for i in range(inputs):
+            scaled[i] *= stretch
+    for i in range(inputs):
+        activations[i] = np.int8(np.rint(scaled[i]))
+    for i in range(inputs, activations.size):
+        activations[i] = 0
 
 
-@njit(cache=True, nogil=True)
-def accumulate(activations, weights, accumulators):
-    """accumulators int32 (N,) = activations (K,) @ weights int8 (K, N) flat; activations are integers in float32.
+@inlined
+def accumulate_portable(activations, weights, accumulators):
+    """accumulators int32 (N,) = activations int8 (K,) @ weights int8 (K, N) flat.
 
     Four inputs a pass: LLVM vectorises the inner loop and touches the accumulators a quarter as often.
     """
-    inputs = activations.size
-    outputs = accumulators.size
+    inputs, outputs = activations.size, accumulators.size
     accumulators[:] = 0
     blocked = inputs - inputs % 4
     for j in range(0, blocked, 4):
@@ -80,41 +115,105 @@ def accumulate(activations, weights, accumulators):
         x = np.int32(activations[j])
         row = weights[j * outputs : (j + 1) * outputs]
         for i in range(outputs):
-            accumulators[i] += x * row[i]
+            accumulators[i] += np.int32(x * row[i])
 
 
-@njit(cache=True, nogil=True)
+@inlined
+def accumulate_avx2(activations, weights, in_bytes, accumulators):
+    """The same for weights as `packing.lay_out` has them, K and N padded.
+
+    A weight w is stored as w + 1, since one factor of `pmaddubsw` has no sign: hence the sums begin at -Σ x.
+    """
+    pairs, blocks = activations.size // 2, accumulators.size // BLOCK
+    place = 0
+    for first in range(0, pairs, CHUNK):
+        last = min(first + CHUNK, pairs)
+        total = np.int32(0)
+        for j in range(2 * first, 2 * last):
+            total += np.int32(activations[j])
+        for block in range(blocks):
+            a = b = c = d = simd.repeat(-total)
+            if in_bytes:
+                for pair in range(first, last):
+                    x = simd.repeat_pair(activations, 2 * pair)
+                    a = simd.add(a, simd.multiply_add(simd.load(weights, place), x))
+                    b = simd.add(b, simd.multiply_add(simd.load(weights, place + 32), x))
+                    c = simd.add(c, simd.multiply_add(simd.load(weights, place + 64), x))
+                    d = simd.add(d, simd.multiply_add(simd.load(weights, place + 96), x))
+                    place += 128
+            else:
+                for pair in range(first, last):
+                    x = simd.repeat_pair(activations, 2 * pair)
+                    w = simd.load(weights, place)
+                    a = simd.add(a, simd.multiply_add(simd.two_bits(w, 0), x))
+                    b = simd.add(b, simd.multiply_add(simd.two_bits(w, 1), x))
+                    c = simd.add(c, simd.multiply_add(simd.two_bits(w, 2), x))
+                    d = simd.add(d, simd.multiply_add(simd.two_bits(w, 3), x))
+                    place += 32
+            start = block * BLOCK
+            if first == 0:
+                simd.store_words(accumulators, start, a)
+                simd.store_words(accumulators, start + 16, b)
+                simd.store_words(accumulators, start + 32, c)
+                simd.store_words(accumulators, start + 48, d)
+            else:
+                simd.add_words(accumulators, start, a)
+                simd.add_words(accumulators, start + 16, b)
+                simd.add_words(accumulators, start + 32, c)
+                simd.add_words(accumulators, start + 48, d)
+
+
+@inlined
 def requantize(accumulators, activations):
-    """activations float32 = rint(relu(a) · (127 / max relu(a))), integers in [0, 127]; all zero if no a > 0.
+    """activations int8 = rint(relu(a) · (127 / max relu(a))), integers in [0, 127]; all zero if no a > 0.
 
     RMSNorm, weight scale and the previous activations' scale cancel: absmax quantisation is blind to a factor.
     """
-    largest = np.int32(0)
+    largest = np.int32(1)
     for i in range(accumulators.size):
         largest = max(largest, accumulators[i])
-    scale = np.float32(127.0) / np.float32(max(largest, 1))
+    scale = np.float32(127.0) / np.float32(largest)
     for i in range(accumulators.size):
-        activations[i] = np.rint(np.float32(max(accumulators[i], 0)) * scale)
+        activations[i] = np.int8(np.rint(np.float32(max(accumulators[i], np.int32(0))) * scale))
 
 
-@njit(cache=True, nogil=True)
-def _ternary_trunk(activations, weights, shape):
-    """Run the ternary hidden layers in place; `activations` holds the scaled inputs, then the last layer."""
-    accumulators = np.empty(activations.size, np.int32)
-    round_all(activations[: shape[SHAPE]])
+@inlined
+def layer_bytes(inputs, outputs, path):
+    """Bytes of a layer's weights, as the path has them."""
+    if path == PORTABLE:
+        return inputs * outputs
+    count = padded(inputs, 2) * padded(outputs, BLOCK)
+    return count if count <= LARGEST_BYTES else count // 4
+
+
+@inlined
+def accumulate(activations, weights, inputs, outputs, path, accumulators):
+    """One layer, of activations int8 with zeros behind the inputs; accumulators behind the outputs mean nothing."""
+    if path == PORTABLE:
+        accumulate_portable(activations[:inputs], weights, accumulators[:outputs])
+    else:
+        inputs, outputs = padded(inputs, 2), padded(outputs, BLOCK)
+        in_bytes = inputs * outputs <= LARGEST_BYTES
+        accumulate_avx2(activations[:inputs], weights, in_bytes, accumulators[:outputs])
+
+
+@inlined
+def _ternary_trunk(activations, accumulators, weights, shape):
+    """Run the ternary hidden layers in place; `activations` int8 holds the inputs, then the last layer."""
     start = 0
     for layer in range(SHAPE + 1, shape.size):
-        inputs, outputs = shape[layer - 1], shape[layer]
-        stop = start + inputs * outputs
-        accumulate(activations[:inputs], weights[start:stop], accumulators[:outputs])
+        inputs, outputs, path = shape[layer - 1], shape[layer], shape[4]
+        stop = start + layer_bytes(inputs, outputs, path)
+        accumulate(activations, weights[start:stop], inputs, outputs, path, accumulators)
         requantize(accumulators[:outputs], activations[:outputs])
+        for i in range(outputs, padded(outputs, BLOCK)):
+            activations[i] = 0
         start = stop
 
 
-@njit(cache=True, nogil=True)
-def _float_trunk(activations, weights, shape):
+@inlined
+def _float_trunk(activations, accumulators, weights, shape):
     """Run the fp32 twin's hidden layers (linear, ReLU, RMSNorm) in place, laid out as in `_ternary_trunk`."""
-    accumulators = np.empty(activations.size, np.float32)
     start = 0
     for layer in range(SHAPE + 1, shape.size):
         inputs, outputs = shape[layer - 1], shape[layer]
@@ -132,51 +231,55 @@ def _float_trunk(activations, weights, shape):
         norm = np.float32(1.0 / math.sqrt(squares / outputs + NORM_EPSILON))
         for i in range(outputs):
             activations[i] *= norm
+        for i in range(outputs, padded(outputs, BLOCK)):
+            activations[i] = 0.0
 
 
-@njit(cache=True, nogil=True)
-def _head(activations, weights):
+@inlined
+def _head(activations, width, weights):
     """RMSNorm and the full-precision head, in float64: two outputs, biases not yet added.
 
-    activations float32 (N,), weights float32 (2 N,).
+    activations int8 or float32, with zeros behind the `width` that count; weights float32 (2 · width padded to LANES).
+    Every product is exact in float64. Element i goes to partial sum i modulo LANES; these are added in halves.
     """
-    width = activations.size
-    squares = first = second = 0.0
-    for i in range(width):
-        x = np.float64(activations[i])  # numba's float() would stay float32
-        squares += x * x
-        first += x * weights[i]
-        second += x * weights[width + i]
-    norm = 1.0 / math.sqrt(squares / width + NORM_EPSILON)
-    return first * norm, second * norm
+    wide = padded(width, LANES)
+    squares = first = second = simd.zeros()
+    for start in range(0, wide, LANES):
+        x = simd.widen(activations, start)
+        squares = simd.multiply_into(squares, x, x)
+        first = simd.multiply_into(first, x, simd.widen(weights, start))
+        second = simd.multiply_into(second, x, simd.widen(weights, wide + start))
+    norm = 1.0 / math.sqrt(simd.sum_halves(squares) / width + NORM_EPSILON)
+    return simd.sum_halves(first) * norm, simd.sum_halves(second) * norm
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def quote_kernel(observation, weights, scales, shape):
     """Half-spread and skew (float64, the market's units) for an observation float64[::1] in physical units.
 
     An observation of another size or with a NaN or infinity, or weights that have diverged, get (no_quote, 0):
-    never a wrong quote.
+    never a wrong quote. Allocates nothing.
     """
     inputs = shape[SHAPE]
     constants = scales[2 * inputs : 2 * inputs + CONSTANTS]
     no_quote = np.float64(constants[3])
     if observation.size != inputs:
         return no_quote, 0.0
-    widest = inputs
-    for layer in range(SHAPE + 1, shape.size):
-        widest = max(widest, shape[layer])
-    activations = np.empty(widest, np.float32)
-    if not scale_inputs(observation, scales, activations):
+    scaled = simd.stack_floats(_WIDEST)
+    if not scale_inputs(observation, scales, scaled):
         return no_quote, 0.0
 
     last = shape[-1]
     head = 2 * inputs + CONSTANTS
+    trunk = head + 2 * padded(last, LANES)
     if shape[0] == TERNARY:
-        _ternary_trunk(activations, weights, shape)
+        activations = simd.stack_bytes(_WIDEST)
+        round_inputs(scaled[:inputs], shape[3] == PER_ROW, activations[: padded(inputs, 2)])
+        _ternary_trunk(activations, simd.stack_ints(_WIDEST), weights, shape)
+        first, second = _head(activations, last, scales[head:trunk])
     else:
-        _float_trunk(activations, scales[head + 2 * last :], shape)
-    first, second = _head(activations[:last], scales[head : head + 2 * last])
+        _float_trunk(scaled, simd.stack_floats(_WIDEST), scales[trunk:], shape)
+        first, second = _head(scaled, last, scales[head:trunk])
 
     half_spread, skew = np.float64(constants[0]), 0.0
     if shape[1] >= 0:
@@ -188,8 +291,33 @@ def quote_kernel(observation, weights, scales, shape):
     return half_spread, skew
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def quote_batch(observations, weights, scales, shape, out):
     """`quote_kernel` for each row of `observations` float64 (n, inputs), into `out` float64 (n, 2)."""
     for i in range(observations.shape[0]):
         out[i, 0], out[i, 1] = quote_kernel(observations[i], weights, scales, shape)
+
+
+@kernel
+def record_integers(observation, weights, scales, shape, activations, accumulators):
+    """The integers of a ternary network: into rows of int64 `activations` what goes into each hidden layer, into rows
+    of int64 `accumulators` what comes out. `observation` as for `quote_kernel`, sound."""
+    inputs, path = shape[SHAPE], shape[4]
+    scaled = simd.stack_floats(_WIDEST)
+    x = simd.stack_bytes(_WIDEST)
+    sums = simd.stack_ints(_WIDEST)
+    scale_inputs(observation, scales, scaled)
+    round_inputs(scaled[:inputs], shape[3] == PER_ROW, x[: padded(inputs, 2)])
+    start = 0
+    for layer in range(SHAPE + 1, shape.size):
+        inputs, outputs = shape[layer - 1], shape[layer]
+        stop = start + layer_bytes(inputs, outputs, path)
+        accumulate(x, weights[start:stop], inputs, outputs, path, sums)
+        for i in range(inputs):
+            activations[layer - SHAPE - 1, i] = x[i]
+        for i in range(outputs):
+            accumulators[layer - SHAPE - 1, i] = sums[i]
+        requantize(sums[:outputs], x[:outputs])
+        for i in range(outputs, padded(outputs, BLOCK)):
+            x[i] = 0
+        start = stop

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bitquote.errors import InputError, require, require_choice
-from bitquote.ternary import kernels, storage
+from bitquote.ternary import kernels, paths, storage
 from bitquote.ternary.description import PolicyDescription, Tensors, check_tensors
 from bitquote.ternary.kernels import PolicyArguments
+from bitquote.ternary.packing import lay_out
 
 
 class Policy:
@@ -23,16 +25,28 @@ class Policy:
     Attributes:
         description: names and ranges of the observation, widths, how outputs become a quote.
         metadata: what was saved beside it, such as the market.
+        path: which way the kernel takes, "avx2" or "portable"; the quotes are the same.
         arguments: the arrays of `PolicyArguments` that the kernel reads, as the plain tuple that numba can unpack.
     """
 
     kernel = staticmethod(kernels.quote_kernel)
 
-    def __init__(self, description: PolicyDescription, metadata: Mapping[str, Any], tensors: Tensors) -> None:
-        """`tensors` by `description.layout()`; `metadata` holds anything that JSON can."""
+    def __init__(
+        self,
+        description: PolicyDescription,
+        metadata: Mapping[str, Any],
+        tensors: Tensors,
+        *,
+        path: str | None = None,
+    ) -> None:
+        """`tensors` by `description.layout()`; `metadata` holds anything that JSON can.
+
+        path: "avx2" or "portable"; None: the one that `paths.choose` takes on this machine.
+        """
         self.description = description
         self.metadata = dict(metadata)
-        self._arrays = _allocate(description)
+        self.path = paths.choose(path).name
+        self._arrays = _allocate(description, self.path)
         self.arguments = tuple(self._arrays)
         self.update(tensors)
 
@@ -69,19 +83,10 @@ class Policy:
     def integers(self, observation: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         """Integer activations into, and accumulators out of, each hidden layer of a ternary policy (int64)."""
         require_choice("architecture", self.architecture, ("ternary",))
-        values = self._checked(observation)
-        activations = np.empty(values.size, np.float32)
-        kernels.scale_inputs(values, self._arrays.scales, activations)
-        kernels.round_all(activations)
-        layers, start = [], 0
-        for width in self.description.hidden:
-            stop = start + activations.size * width
-            accumulators = np.empty(width, np.int32)
-            kernels.accumulate(activations, self._arrays.weights[start:stop], accumulators)
-            layers.append((activations.astype(np.int64), accumulators.astype(np.int64)))
-            activations, start = np.empty(width, np.float32), stop
-            kernels.requantize(accumulators, activations)
-        return layers
+        widths = (self.observation_size, *self.description.hidden)
+        activations, accumulators = np.zeros((2, len(widths) - 1, max(widths)), np.int64)
+        kernels.record_integers(self._checked(observation), *self._arrays, activations, accumulators)
+        return [(activations[i, :a], accumulators[i, :b]) for i, (a, b) in enumerate(pairwise(widths))]
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The weights by `description.layout()`."""
@@ -92,12 +97,14 @@ class Policy:
         check_tensors(self.description, tensors)
         self._tensors = {name: np.array(array) for name, array in tensors.items()}
         weights, scales, _ = self._arrays
-        layers = [tensors[f"hidden.{layer}.weight"].T.ravel() for layer in range(len(self.description.hidden))]
-        head = 2 * self.observation_size + kernels.CONSTANTS
-        end = head + tensors["head.weight"].size
+        layers = [tensors[f"hidden.{layer}.weight"] for layer in range(len(self.description.hidden))]
+        head, end = _head_place(self.description)
         scales[head - 2 : head] = tensors["head.bias"]
-        scales[head:end] = tensors["head.weight"].ravel()
-        (weights if self.architecture == "ternary" else scales[end:])[:] = np.concatenate(layers)
+        scales[head:end].reshape(2, -1)[:, : self.description.hidden[-1]] = tensors["head.weight"]
+        if self.architecture == "ternary":
+            weights[:] = np.concatenate([lay_out(layer, paths.CODES[self.path]) for layer in layers])
+        else:
+            scales[end:] = np.concatenate([layer.T.ravel() for layer in layers])
 
     def save(self, path: str | Path) -> None:
         """Write the file that `load_policy` reads."""
@@ -119,24 +126,27 @@ def load_policy(path: str | Path) -> Policy:
     return Policy(*storage.read(Path(path)))
 
 
-def _allocate(description: PolicyDescription) -> PolicyArguments:
+def _head_place(description: PolicyDescription) -> tuple[int, int]:
+    """Where the head's weights begin and end in `scales`."""
+    head = 2 * len(description.observation_names) + kernels.CONSTANTS
+    return head, head + 2 * kernels.padded(description.hidden[-1], kernels.LANES)
+
+
+def _allocate(description: PolicyDescription, path: str) -> PolicyArguments:
     """The kernel's arrays, by the layout in `kernels`, with everything but the weights filled in."""
-    layout = description.layout()
-    count = sum(int(np.prod(shape)) for name, (_, shape) in layout.items() if name.endswith("weight"))
-    inputs, hidden = len(description.observation_names), description.hidden
-    ternary = description.architecture == "ternary"
+    widths = (len(description.observation_names), *description.hidden)
+    ternary, code = description.architecture == "ternary", paths.CODES[path]
     constants = [description.base_half_spread, *description.action_scale, description.no_quote, 0.0, 0.0]
-    head = 2 * hidden[-1]
-    trunk = count - head
-    scales = [
-        np.array(description.observation_ranges, np.float32),
-        description.input_scales(),
-        np.array(constants, np.float32),
-        np.zeros(head if ternary else head + trunk, np.float32),
-    ]
+    head, end = _head_place(description)
+    layers = list(pairwise(widths))
+    fixed = [description.observation_ranges, description.input_scales(), constants]
+    scales = np.zeros(end + (0 if ternary else sum(a * b for a, b in layers)), np.float32)
+    scales[:head] = np.concatenate(fixed).astype(np.float32)
     architecture = kernels.TERNARY if ternary else kernels.FP32
+    inputs = kernels.PER_ROW if description.input_quantisation == "per_row" else kernels.PER_FEATURE
+    words = [architecture, *description.baseline_features(), inputs, code]
     return PolicyArguments(
-        weights=np.zeros(trunk if ternary else 0, np.int8),
-        scales=np.concatenate(scales),
-        shape=np.array([architecture, *description.baseline_features(), inputs, *hidden], np.int64),
+        weights=np.zeros(sum(kernels.layer_bytes(a, b, code) for a, b in layers) if ternary else 0, np.int8),
+        scales=scales,
+        shape=np.array([*words, *widths], np.int64),
     )

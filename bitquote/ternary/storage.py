@@ -1,4 +1,7 @@
-"""`policy.safetensors`: tensors, and a header of JSON texts with a checksum over all of it; no pickle."""
+"""`policy.safetensors`: tensors, and a header of JSON texts with a checksum over all of it; no pickle.
+
+Ternary weights are packed, five to a byte: see `packing`. Version 1 had them one to a byte.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bitquote.errors import InputError, require
-from bitquote.ternary.description import PolicyDescription, Tensors, check_layout, check_tensors
+from bitquote.ternary.description import Layout, PolicyDescription, Tensors, check_layout, check_tensors
+from bitquote.ternary.packing import pack, packed_size, unpack
 
 FORMAT = "bitquote policy"
-VERSION = 1
-DTYPES = {"I8": np.dtype(np.int8), "F32": np.dtype(np.float32)}
+VERSION = 2
+DTYPES = {"U8": np.dtype(np.uint8), "F32": np.dtype(np.float32)}
 DESCRIPTION = tuple(field.name for field in fields(PolicyDescription))
 RESERVED = ("format", "version", *DESCRIPTION, "sha256")
 
@@ -32,9 +36,10 @@ def write(path: Path, description: PolicyDescription, metadata: Mapping[str, Any
         header = {name: json.dumps(value, allow_nan=False) for name, value in entries.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"metadata cannot be written as JSON: {error}") from None
-    header["sha256"] = json.dumps(digest(header, tensors))
+    stored = {name: pack(array) if array.dtype == np.int8 else array for name, array in tensors.items()}
+    header["sha256"] = json.dumps(digest(header, stored))
     try:
-        path.write_bytes(_sorted(save(dict(tensors), header)))
+        path.write_bytes(_sorted(save(stored, header)))
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -64,12 +69,31 @@ def _read(path: Path) -> tuple[PolicyDescription, dict[str, Any], dict[str, np.n
         # The layout is checked before any tensor is read: an absurd size costs nothing.
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         found = {name: (_dtype(part.get_dtype()), tuple(part.get_shape())) for name, part in slices.items()}
-        check_layout(description, found)
-        tensors = {name: file.get_tensor(name) for name in found}
+        check_layout(_stored(description), found)
+        stored = {name: file.get_tensor(name) for name in found}
+    tensors = {name: _unpacked(name, array, description) for name, array in stored.items()}
     check_tensors(description, tensors)
-    expected = digest({name: text for name, text in header.items() if name != "sha256"}, tensors)
+    expected = digest({name: text for name, text in header.items() if name != "sha256"}, stored)
     require(entries["sha256"] == expected, "sha256", entries["sha256"], f"{expected}: the file was altered")
     return description, {name: value for name, value in entries.items() if name not in RESERVED}, tensors
+
+
+def _stored(description: PolicyDescription) -> Layout:
+    """The layout of the file: trits are packed bytes."""
+    layout = description.layout()
+    for name, (dtype, shape) in layout.items():
+        if dtype == np.int8:
+            layout[name] = np.dtype(np.uint8), (packed_size(shape),)
+    return layout
+
+
+def _unpacked(name: str, array: np.ndarray, description: PolicyDescription) -> np.ndarray:
+    if array.dtype != np.uint8:
+        return array
+    try:
+        return unpack(array, description.layout()[name][1])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _sorted(data: bytes) -> bytes:

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from numba import cfunc, njit, typeof, types
 
-from bitquote.ternary import quote_kernel
-from bitquote.ternary.kernels import accumulate, requantize
+from bitquote.ternary import Policy, quote_batch, quote_kernel, simd
+from bitquote.ternary.kernels import CONSTANTS, accumulate, layer_bytes, requantize
+from bitquote.ternary.packing import lay_out
+from bitquote.ternary.paths import CODES
+
+PATHS = ["portable", "avx2"] if simd.AVAILABLE else ["portable"]
+needs_avx2 = pytest.mark.skipif(not simd.AVAILABLE, reason="this processor has no AVX2")
 
 
 def naive_quote(policy, observation) -> tuple[float, float]:
@@ -33,29 +38,86 @@ def naive_quote(policy, observation) -> tuple[float, float]:
     return tuple(b + s * v for b, s, v in zip(base, description.action_scale, out, strict=True))
 
 
+def on(policy, path) -> Policy:
+    """The same policy on another path."""
+    return Policy(policy.description, policy.metadata, policy.tensors(), path=path)
+
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("baseline", ["direct", "residual"])
-@pytest.mark.parametrize("hidden", [(64, 64), (1, 3), (7,), (33, 300)])
-def test_kernel_equals_its_slow_twin(build, adversarial, hidden, baseline):
-    policy = build(6, hidden, baseline=baseline).policy()
+@pytest.mark.parametrize("hidden", [(64, 64), (1, 3), (7,), (33, 300), (65, 255)])
+def test_kernel_equals_its_slow_twin(build, adversarial, hidden, baseline, path):
+    policy = on(build(6, hidden, baseline=baseline).policy(), path)
     for observation in adversarial(policy.observation_ranges, count=8).astype(np.float64):
         found = quote_kernel(observation, *policy.arguments)
         np.testing.assert_allclose(found, naive_quote(policy, observation), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (3, 2), (4, 5), (257, 9), (4096, 3)])
-def test_accumulators_are_exact(inputs, outputs):
+@needs_avx2
+@pytest.mark.parametrize("inputs", [1, 6, 31, 300])
+@pytest.mark.parametrize("hidden", [(1,), (64, 64), (3, 5, 2), (127, 130), (256, 256), (257, 513)])
+def test_both_paths_agree_in_every_bit(build, adversarial, inputs, hidden):
+    policy = build(inputs, hidden).policy()
+    fast, plain = on(policy, "avx2"), on(policy, "portable")
+    for observation in adversarial(policy.observation_ranges, count=16).astype(np.float64):
+        assert fast.quote(observation) == plain.quote(observation)
+        for layers in zip(fast.integers(observation), plain.integers(observation), strict=True):
+            for one, other in zip(*layers, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+@needs_avx2
+def test_a_million_observations_give_the_same_quotes_on_both_paths(build, adversarial):
+    policy = build(32, (64, 64)).policy()
+    rows = adversarial(policy.observation_ranges, count=330_000).astype(np.float64)
+    assert len(rows) > 1_000_000
+    out = np.empty((2, len(rows), 2))
+    quote_batch(rows, *on(policy, "avx2").arguments, out[0])
+    quote_batch(rows, *on(policy, "portable").arguments, out[1])
+    np.testing.assert_array_equal(*out)
+
+
+@njit
+def layer(activations, weights, inputs, outputs, path, accumulators):
+    accumulate(activations, weights, inputs, outputs, path, accumulators)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("outputs", [1, 64, 65, 300])
+@pytest.mark.parametrize("inputs", [1, 2, 3, 63, 255, 256, 257, 512, 4095, 4096])
+def test_accumulators_are_exact_where_they_are_largest(inputs, outputs, path):
     generator = np.random.default_rng(inputs)
     for x in (generator.integers(-127, 128, inputs), np.full(inputs, 127), np.full(inputs, -127)):
-        for weights in (generator.integers(-1, 2, (inputs, outputs)), np.ones((inputs, outputs), np.int64)):
-            found = np.full(outputs, 99, np.int32)
-            accumulate(x.astype(np.float32), weights.astype(np.int8).ravel(), found)
-            np.testing.assert_array_equal(found, x @ weights)
+        for weights in (generator.integers(-1, 2, (outputs, inputs)), np.ones((outputs, inputs), np.int64)):
+            activations = np.zeros(inputs + 64, np.int8)
+            activations[:inputs] = x
+            found = np.full(outputs + 64, 99, np.int32)
+            layer(activations, lay_out(weights.astype(np.int8), CODES[path]), inputs, outputs, CODES[path], found)
+            np.testing.assert_array_equal(found[:outputs], weights @ x)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (3, 65), (130, 64), (257, 129), (1000, 40)])
+def test_a_layer_has_the_bytes_that_the_kernel_expects(inputs, outputs, path):
+    laid_out = lay_out(np.zeros((outputs, inputs), np.int8), CODES[path])
+    assert laid_out.size == layer_bytes(inputs, outputs, CODES[path])
 
 
 def test_activations_of_a_row_without_positive_accumulators_are_zero():
-    activations = np.full(3, 5, np.float32)
+    activations = np.full(3, 5, np.int8)
     requantize(np.array([-3, 0, -1], np.int32), activations)
     assert activations.tolist() == [0, 0, 0]
+
+
+def test_new_weights_take_effect_without_compiling_anew(build):
+    network, other = build(), build(seed=1)
+    policy = network.policy()
+    before = len(quote_kernel.signatures)
+    arrays = [id(array) for array in policy.arguments]
+    other.refresh(policy)
+    observation = np.linspace(-1.0, 1.0, 6)
+    assert policy.quote(observation) == other.policy().quote(observation) != network.policy().quote(observation)
+    assert [id(array) for array in policy.arguments] == arrays and len(quote_kernel.signatures) == before
 
 
 @pytest.mark.parametrize("architecture", ["ternary", "fp32"])
@@ -83,7 +145,7 @@ def test_an_observation_of_another_size_gets_no_quotes(build):
 
 def test_diverged_weights_get_no_quotes(build):
     policy = build().policy()
-    policy.arguments[1][-1] = np.nan
+    policy.arguments[1][2 * policy.observation_size + CONSTANTS] = np.nan
     assert quote_kernel(np.ones(6), *policy.arguments) == (policy.no_quote, 0.0)
 
 

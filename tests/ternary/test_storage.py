@@ -92,7 +92,7 @@ def test_not_safetensors(tmp_path, content):
 HEADERS: dict[str, tuple[Callable[[dict], object], str]] = {
     "format": (lambda h: h.update(format='"other"'), "format"),
     "no format": (lambda h: h.pop("format"), "format"),
-    "version": (lambda h: h.update(version="2"), "version is 2"),
+    "version": (lambda h: h.update(version="1"), "version is 1"),
     "architecture": (lambda h: h.update(architecture='"binary"'), "architecture"),
     "no architecture": (lambda h: h.pop("architecture"), "with architecture"),
     "not json": (lambda h: h.update(hidden="[8,"), "hidden .* JSON"),
@@ -134,8 +134,10 @@ TENSORS: dict[str, tuple[Callable[[dict], object], str]] = {
     "nan": (lambda t: t.update({"head.bias": np.full(2, np.nan, np.float32)}), r"head\.bias"),
     "scale": (lambda t: t.update({"hidden.0.scale": np.array(np.inf, np.float32)}), r"hidden\.0\.scale"),
     "negative scale": (lambda t: t.update({"hidden.0.scale": np.array(-1, np.float32)}), r"hidden\.0\.scale"),
-    "trits": (lambda t: t.update({"hidden.0.weight": np.full((8, 6), 3, np.int8)}), "-1, 0 and 1"),
-    "other trits": (lambda t: t.update({"hidden.0.weight": -t["hidden.0.weight"]}), "sha256"),
+    "trits": (lambda t: t["hidden.0.weight"].fill(243), r"hidden\.0\.weight: .*243.*five trits"),
+    "trits behind": (lambda t: t["hidden.0.weight"].fill(242), r"hidden\.0\.weight: .*behind the last"),
+    "unpacked": (lambda t: t.update({"hidden.0.weight": np.ones((8, 6), np.int8)}), r"hidden\.0\.weight dtype"),
+    "other trits": (lambda t: t["hidden.0.weight"].__setitem__(0, 121 - t["hidden.0.weight"][0] % 2), "sha256"),
 }
 
 
