@@ -131,7 +131,18 @@ def test_export_writes_a_policy(game_run, capsys):
     exported, trained = load_policy("new/policy.safetensors"), load_policy(game_run / "policy.safetensors")
     observation = [1.0] * trained.observation_size
     assert exported.quote(observation) == trained.quote(observation)
-    assert "must be one of safetensors" in complaint(capsys, "export", f"run={game_run}", "target=c", "output=x.c")
+    assert "must be one of safetensors, c" in complaint(capsys, "export", f"run={game_run}", "target=d", "output=x.d")
+
+
+@pytest.mark.slow
+def test_export_writes_c(game_run, capsys):
+    assert main(["export", f"run={game_run}", "target=c", "output=new/my-quoter.c"]) == 0
+    source = Path("new/my-quoter.c").read_text(encoding="ascii")
+    assert "void my_quoter_quote(const double *observation, double *half_spread, double *skew);" in source
+    assert '"kind": "game"' in source
+    assert "must end in .c" in complaint(capsys, "export", f"run={game_run}", "target=c", "output=x.safetensors")
+    Path("taken.c").mkdir()
+    assert "taken.c: cannot be written" in complaint(capsys, "export", f"run={game_run}", "target=c", "output=taken.c")
 
 
 @pytest.mark.slow
@@ -237,6 +248,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
         (["train", "server=inproc", "server.workers=2"], "must be 1 with server.engine=inproc"),
         (["train", "server=shm", "server.address=/nowhere/s"], "server.address is '/nowhere/s'"),
         (["sweep", "server=shm", "server.tau=1,-1"], "server.tau is -1"),
+        (["kernels", "market=game"], "kernels takes no keys"),
         (["train", "run=nowhere"], "holds no run"),
         (["train", "run=nowhere", "seed=1"], "seed cannot be given here"),
         (["benchmark", "run=nowhere"], "holds no run"),
@@ -318,3 +330,12 @@ def test_output_that_nobody_reads(tmp_path):
     command = f"{sys.executable} -m train --help | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stderr == ""
+
+
+def test_kernels_says_which_path_and_why(capsys, monkeypatch):
+    monkeypatch.setenv("BITQUOTE_KERNELS", "portable")
+    assert main(["kernels"]) == 0
+    assert capsys.readouterr().out.startswith("portable: BITQUOTE_KERNELS asks for it")
+    monkeypatch.setenv("BITQUOTE_KERNELS", "fastest")
+    assert main(["kernels"]) == 2
+    assert "must be one of portable, avx2" in capsys.readouterr().err

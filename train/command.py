@@ -20,6 +20,7 @@ MODULES = {
     "calibrate": "calibrating",
     "export": "exporting",
     "sweep": "sweeping",
+    "kernels": "kernels",
 }
 """The verbs, and the module of this package that holds each."""
 BAD_INPUT = 2

@@ -13,6 +13,7 @@ verbs:
   calibrate  make a market from a recording
   export     write a trained policy to a file of its own
   sweep      train over lists of values, one run after the other
+  kernels    say which compiled kernels this machine takes, and why
 
   bitquote <verb> --help   says more        bitquote --version   prints the version
 
@@ -42,8 +43,12 @@ common keys and their defaults:
 {_SETTINGS}\
   policy=ternary        ternary or fp32
   policy.baseline=...   direct (from scratch) or residual (added to the tuned GLFT quotes)
+  policy.weight_scale=absmean              absmean or absmedian        (this and the next two: of policy=ternary)
+  policy.input_quantisation=per_feature    per_feature or per_row
+  policy.head=fp                           fp or learned_scale
   learner=pathwise      distill, pathwise or ppo
   learner.epochs=...    how long to learn; learner.learning_rate=..., learner.paths=... and the rest of its file
+  learner.quantisation_warm_up=0.0         share of the updates over which ternary quantisation sets in
   server=none           none, shm (workers on the cores of this machine), ray (on a cluster), or inproc (for tests)
   server.workers=2      with a server; server.consistency=bounded (or bsp, async), server.tau=4 and the rest of its file
   seed=1
@@ -90,19 +95,24 @@ example:
   bitquote calibrate data=spot_btcusdt.gz output=my_market.yaml
 """,
     "export": """\
-usage: bitquote export run=<run directory> output=<file> [target=safetensors]
+usage: bitquote export run=<run directory> output=<file> [target=safetensors|c]
 
 Writes the trained policy of a run to a file of its own, after checking that it is whole. The file holds the weights,
 the names, order and ranges of the observations, the action scale and the market; bitquote.ternary.load_policy reads
 it without torch.
 
+Beside it goes <file without its ending>.md, a model card: architecture, bits a weight, zeros, operations, bytes, the
+market of the training, and the policy's row of the run's benchmark.json if there is one.
+
 keys:
   run=<run directory>   required
   output=<file>         required
-  target=safetensors    the only target of this version
+  target=safetensors    a .safetensors file; or c: a .c file, C99 without dependencies, of a ternary policy, whose
+                        function <stem of output>_quote gives the same quotes to the last bit
 
-example:
+examples:
   bitquote export run=runs/game/20260101-120000-1 output=policy.safetensors
+  bitquote export run=runs/game/20260101-120000-1 output=quoter.c target=c
 """,
     "sweep": """\
 usage: bitquote sweep key=value[,value ...] [key=value[,value ...] ...]
@@ -117,5 +127,11 @@ keys:
 examples:
   bitquote sweep market=game seed=1,2,3,4,5
   bitquote sweep market=game learner=pathwise,ppo policy=ternary,fp32 output=runs/compare
+""",
+    "kernels": """\
+usage: bitquote kernels
+
+Says whether the compiled policy takes AVX2 or the portable path on this machine, and why. Both give the same integers
+and the same quotes. BITQUOTE_KERNELS=portable or BITQUOTE_KERNELS=avx2 in the environment decides.
 """,
 }

@@ -1,6 +1,6 @@
 """How a policy learns: `distill`, `pathwise` and `ppo` on the stock Lightning Trainer.
 
-Importing this package does not import torch; `train`, `Trained` and `QuoteLearner` do when first used.
+Importing this package does not import torch; `train`, `Trained`, `QuoteLearner` and the schedules do when first used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bitquote.learning.config import (
 
 if TYPE_CHECKING:
     from bitquote.learning.module import QuoteLearner
+    from bitquote.learning.schedule import QuantisationWarmUp, TwoStageSchedule
     from bitquote.learning.training import Trained, train
 
 __all__ = [
@@ -29,13 +30,21 @@ __all__ = [
     "NetworkConfig",
     "PPOConfig",
     "PathwiseConfig",
+    "QuantisationWarmUp",
     "QuoteLearner",
     "Trained",
     "TrainerConfig",
+    "TwoStageSchedule",
     "train",
 ]
 
-_LAZY = {"train": "training", "Trained": "training", "QuoteLearner": "module"}
+_LAZY = {
+    "train": "training",
+    "Trained": "training",
+    "QuoteLearner": "module",
+    "QuantisationWarmUp": "schedule",
+    "TwoStageSchedule": "schedule",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,13 @@ from dataclasses import dataclass, field
 from bitquote.errors import require, require_choice, require_integer, require_number
 from bitquote.server.config import ServerConfig, check_machine
 
+QUANTISERS = {
+    "weight_scale": ("absmean", "absmedian"),
+    "input_quantisation": ("per_feature", "per_row"),
+    "head": ("fp", "learned_scale"),
+}
+"""What may be chosen of a ternary network's quantisers; the first words are those of the fp32 twin, which has none."""
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -20,12 +27,20 @@ class NetworkConfig:
     `action_scale` turns the two outputs into (half-spread, skew) in the market's units (price in the game, ticks in
     the order book); left empty it is the market's natural distance 1/k. `baseline`: `direct` learns quotes from
     scratch, `residual` learns what to add to GLFT's.
+
+    Of a ternary network: `weight_scale` is what trits are measured by, the mean or the median of the latent weights'
+    sizes. `input_quantisation` rounds each feature on its own fixed range, or stretches every observation to 8 bits
+    first, which loses its size, and changes nothing where a constant feature stands at its range, as in our markets.
+    `head` is in full precision, or ternary with a learned scale for each output.
     """
 
     architecture: str = "ternary"
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     baseline: str = "direct"
     action_scale: list[float] | None = None
+    weight_scale: str = "absmean"
+    input_quantisation: str = "per_feature"
+    head: str = "fp"
 
     def __post_init__(self) -> None:
         require_choice("policy.architecture", self.architecture, ("ternary", "fp32"))
@@ -37,6 +52,10 @@ class NetworkConfig:
             require(len(self.action_scale) == 2, "policy.action_scale", self.action_scale, "two numbers")
             for scale in self.action_scale:
                 require_number("policy.action_scale", scale, 0.0, above=True)
+        for name, words in QUANTISERS.items():
+            choices = words if self.architecture == "ternary" else words[:1]
+            expected = f"one of {', '.join(choices)}" if choices == words else f"{choices[0]} with architecture fp32"
+            require(getattr(self, name) in choices, f"policy.{name}", getattr(self, name), expected)
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,10 @@ class LearnerConfig:
     """Decay of the moving average of the latent weights that is evaluated and saved, per update."""
     gradient_clip: float | None = 1.0
     """Largest norm of the gradient; None for no limit."""
+    quantisation_warm_up: float = 0.0
+    """Share of the updates over which a ternary network's quantisation rises from none to all of it: lambda from 0 to 1
+    in value + lambda (quantised - value), for weights and activations. Rollouts meanwhile use the integers of the
+    compiled policy. 0: it is all there from the start."""
     exploring_starts: int = 5
     """Paths begin with an inventory uniform on -n..n, for PPO in the game at a random step too; 0: all flat."""
 
@@ -65,6 +88,7 @@ class LearnerConfig:
         require_number("learner.averaging", self.averaging, 0.0, 0.999999)
         if self.gradient_clip is not None:
             require_number("learner.gradient_clip", self.gradient_clip, 0.0, above=True)
+        require_number("learner.quantisation_warm_up", self.quantisation_warm_up, 0.0, 1.0)
         require_integer("learner.exploring_starts", self.exploring_starts, 0)
 
     @property

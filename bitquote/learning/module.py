@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from bitquote.learning.learner import Learner
-from bitquote.learning.schedule import learning_rate_factor, weight_decay_factor
+from bitquote.learning.schedule import QuantisationWarmUp, TwoStageSchedule
 from bitquote.learning.scoring import Scorer
 from bitquote.ternary.network import QuoteNetwork
 
@@ -43,6 +44,9 @@ class QuoteLearner(LightningModule):
     out when a new iteration begins. So nothing is ever prefetched with a stale policy, and an epoch's end is always an
     iteration's end. Everything depends on the update's number alone, never on how many this process has made: the
     updates may be shared among workers.
+
+    While a warm-up of the quantisation lasts, losses are those of a network that is partly quantised, on rollouts of
+    the compiled policy, whose integers are fully so.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class QuoteLearner(LightningModule):
         learning_rate: float,
         weight_decay: float,
         iterations_per_epoch: int,
+        quantisation_warm_up: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -61,6 +66,7 @@ class QuoteLearner(LightningModule):
         self.scorer = scorer
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
+        self._quantisation_warm_up = quantisation_warm_up
         self._updates_per_epoch = iterations_per_epoch * learner.updates_per_iteration
 
     @property
@@ -74,13 +80,13 @@ class QuoteLearner(LightningModule):
         """Number of the present epoch's last update: where its figures stand on the x axis."""
         return (self.current_epoch + 1) * self._updates_per_epoch - 1
 
-    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
-        """Set learning rate and weight decay by the schedule."""
-        update = self._update(batch)
-        rate = self._learning_rate * learning_rate_factor(update, self.learner.updates)
-        decay = self._weight_decay * weight_decay_factor(update, self.learner.updates)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"], group["weight_decay"] = rate, decay
+    def configure_callbacks(self) -> list[Callback]:
+        """The schedules, by the number of the update in the whole run; Lightning adds them to the trainer's."""
+        updates = self.learner.updates
+        schedule = TwoStageSchedule(updates, self._learning_rate, self._weight_decay, number=self._update)
+        if self._quantisation_warm_up == 0.0:
+            return [schedule]
+        return [schedule, QuantisationWarmUp(updates, self._quantisation_warm_up, number=self._update)]
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """One update; `batch` is its number within the epoch."""

@@ -136,6 +136,9 @@ def build_network(market: Game | OrderBookMarket, config: NetworkConfig) -> Quot
         base_half_spread=unit,
         action_scale=(half_spread, skew),
         no_quote=no_quote,
+        input_quantisation=config.input_quantisation,
+        weight_scale=config.weight_scale,
+        head=config.head,
     )
 
 
@@ -212,6 +215,7 @@ def _build(
         learning_rate=learner.learning_rate,
         weight_decay=learner.weight_decay,
         iterations_per_epoch=learner.iterations_per_epoch,
+        quantisation_warm_up=learner.quantisation_warm_up,
     )
 
 

@@ -10,11 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bitquote.errors import require, require_choice
 from bitquote.ternary.description import PolicyDescription
 from bitquote.ternary.kernels import NORM_EPSILON
-from bitquote.ternary.linear import BitLinear
+from bitquote.ternary.linear import BitLinear, LearnedScaleHead
 from bitquote.ternary.policy import Policy
-from bitquote.ternary.quantize import QuantizeRows, RoundStraightThrough, root_mean_square
+from bitquote.ternary.quantize import (
+    WEIGHT_SCALES,
+    QuantizeRows,
+    RoundStraightThrough,
+    root_mean_square,
+    stretch_rows,
+)
+
+HEADS = ("fp", "learned_scale")
 
 
 class QuoteNetwork(nn.Module):
@@ -22,7 +31,13 @@ class QuoteNetwork(nn.Module):
 
     The forward value is the compiled kernel's integer pipeline; the gradient is the straight-through one of
     `BitLinear`, RMSNorm included. Architecture "fp32" is the same network without quantisers. The head is in
-    full precision with a bias.
+    full precision with a bias, or ternary with a learned scale and bias for each output.
+
+    Attributes:
+        quantisation: share λ of quantisation in `forward` (weights and activations are v + λ (quantised - v)); 1 but
+            for a warm-up, and of no meaning for "fp32". At 0 the forward is the unquantised network's. Whatever it
+            is, `policy`, `refresh`, `trits` and `integers` are those of λ = 1: so rollouts during a warm-up are
+            still made by the integers of the compiled policy, and not by what `forward` computes.
     """
 
     ranges: Tensor
@@ -41,10 +56,20 @@ class QuoteNetwork(nn.Module):
         base_half_spread: float = 0.0,
         action_scale: tuple[float, float] = (1.0, 1.0),
         no_quote: float = 1e6,
+        input_quantisation: str = "per_feature",
+        weight_scale: str = "absmean",
+        head: str = "fp",
         zero_head: bool = True,
     ) -> None:
-        """Arguments as in `PolicyDescription`; with `zero_head` the first quotes are exactly the baseline."""
+        """Arguments as in `PolicyDescription`, and what only training knows.
+
+        weight_scale: of a ternary network, what trits are measured by: "absmean" or "absmedian".
+        head: "fp", or of a ternary network "learned_scale".
+        zero_head: the first quotes are exactly the baseline.
+        """
         super().__init__()
+        require_choice("weight_scale", weight_scale, WEIGHT_SCALES)
+        require_choice("head", head, HEADS)
         self.description = PolicyDescription(
             observation_names=observation_names,
             observation_ranges=observation_ranges,
@@ -54,19 +79,25 @@ class QuoteNetwork(nn.Module):
             base_half_spread=base_half_spread,
             action_scale=action_scale,
             no_quote=no_quote,
+            input_quantisation=input_quantisation,
         )
         description = self.description
         widths = (len(description.observation_names), *description.hidden)
         self.ternary = architecture == "ternary"
+        require(self.ternary or head == "fp", "head", head, "fp with architecture fp32")
+        self.quantisation = 1.0
         layers = [
-            BitLinear(inputs, outputs) if self.ternary else _linear(inputs, outputs)
+            BitLinear(inputs, outputs, weight_scale) if self.ternary else _linear(inputs, outputs)
             for inputs, outputs in pairwise(widths)
         ]
         self.hidden = nn.ModuleList(layers)
-        self.head = nn.Linear(widths[-1], 2)
-        nn.init.zeros_(self.head.bias)
+        if head == "fp":
+            self.head = nn.Linear(widths[-1], 2)
+            nn.init.zeros_(self.head.bias)
+        else:
+            self.head = LearnedScaleHead(widths[-1], 2, weight_scale)
         if zero_head:
-            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.weight if isinstance(self.head, nn.Linear) else self.head.scale)
         self._constant("ranges", description.observation_ranges)
         self._constant("input_scales", description.input_scales())
         self._constant("action_scale", description.action_scale)
@@ -77,10 +108,11 @@ class QuoteNetwork(nn.Module):
         # Mixed precision would round the accumulators.
         with torch.autocast(observation.device.type, enabled=False):
             observation = observation.to(self.ranges.dtype)
-            x = self._inputs(observation)
+            share = self.quantisation
+            x = self._inputs(observation, share)
             for layer in self.hidden:
-                x = self._activate(self._accumulate(layer, x))
-            return self._baseline(observation) + self.action_scale * self._head(x)
+                x = self._activate(self._accumulate(layer, x, share), share)
+            return self._baseline(observation) + self.action_scale * self._head(x, share)
 
     def policy(self, **metadata: Any) -> Policy:
         """A copy without torch; `metadata`, such as market={...}, is saved beside the weights."""
@@ -97,34 +129,45 @@ class QuoteNetwork(nn.Module):
     @torch.no_grad()
     def integers(self, observation: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Integer activations into, and accumulators out of, each hidden layer (int64), for (batch, features)."""
-        layers, x = [], self._inputs(observation)
+        layers, x = [], self._inputs(observation, 1.0)
         for layer in self.hidden:
-            accumulators = self._accumulate(layer, x)
+            accumulators = self._accumulate(layer, x, 1.0)
             layers.append((x.long(), accumulators.long()))
-            x = self._activate(accumulators)
+            x = self._activate(accumulators, 1.0)
         return layers
 
-    def _inputs(self, observation: Tensor) -> Tensor:
-        """Each feature clipped to its own fixed range and mapped to ±127, so that magnitudes survive."""
-        scaled = observation.clamp(-self.ranges, self.ranges) * self.input_scales
-        return RoundStraightThrough.apply(scaled) if self.ternary else scaled
+    # `share` is that of quantisation, see `quantize`; fp32 has no use for it.
 
-    def _accumulate(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _inputs(self, observation: Tensor, share: float) -> Tensor:
+        """Each feature clipped to its own fixed range and mapped to ±127, so that magnitudes survive; then, with
+        inputs quantised per row, the row stretched to ±127."""
+        scaled = observation.clamp(-self.ranges, self.ranges) * self.input_scales
+        if not self.ternary:
+            return scaled
+        if self.description.input_quantisation == "per_row":
+            scaled = stretch_rows(scaled)
+        return RoundStraightThrough.apply(scaled, share)
+
+    def _accumulate(self, layer: nn.Module, x: Tensor, share: float) -> Tensor:
         """(batch, inputs) -> (batch, outputs). Ternary accumulators go on unscaled: the layer's and the row's
         scale are positive factors of a row, to which the next layer's RMSNorm and absmax are blind."""
-        return layer.accumulate(x) if isinstance(layer, BitLinear) else layer(x)
+        return layer.accumulate(x, share) if isinstance(layer, BitLinear) else layer(x)
 
-    def _activate(self, accumulators: Tensor) -> Tensor:
+    def _activate(self, accumulators: Tensor, share: float) -> Tensor:
         """ReLU and RMSNorm, then 8 bits when ternary; the gradient is orthogonal to the row, as RMSNorm's is."""
         rows = accumulators.relu_()
         if self.ternary:
-            return QuantizeRows.apply(rows)[0]
+            return QuantizeRows.apply(rows, share)[0]
         return nn.functional.rms_norm(rows, rows.shape[-1:], eps=NORM_EPSILON)
 
-    def _head(self, x: Tensor) -> Tensor:
+    def _head(self, x: Tensor, share: float) -> Tensor:
         """Two outputs of the normalised last layer. Its root is a scale, hence detached: the gradient of RMSNorm
         is already in `_activate`."""
-        return (x @ self.head.weight.T) / root_mean_square(x) + self.head.bias
+        return (x @ self._head_weight(share).T) / root_mean_square(x) + self.head.bias
+
+    def _head_weight(self, share: float) -> Tensor:
+        """(2, last width)"""
+        return self.head.folded(share) if isinstance(self.head, LearnedScaleHead) else self.head.weight
 
     def _baseline(self, observation: Tensor) -> Tensor:
         half_spread, skew = self.description.baseline_features()
@@ -133,7 +176,7 @@ class QuoteNetwork(nn.Module):
     @torch.no_grad()
     def _tensors(self) -> dict[str, np.ndarray]:
         """The weights by `description.layout()`."""
-        tensors = {"head.weight": self.head.weight, "head.bias": self.head.bias}
+        tensors = {"head.weight": self._head_weight(1.0), "head.bias": self.head.bias}
         for index, layer in enumerate(self.hidden):
             if isinstance(layer, BitLinear):
                 tensors[f"hidden.{index}.weight"] = layer.trits()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bitquote.compilation import kernel
 from bitquote.errors import InputError
-from bitquote.ternary.kernels import AVX2, BLOCK, CHUNK, LARGEST_BYTES, PORTABLE
+from bitquote.ternary.kernels import BLOCK, CHUNK, LARGEST_BYTES, PORTABLE, layer_bytes
 
 TRITS_PER_BYTE = 5
 _DIGITS = 3 ** np.arange(TRITS_PER_BYTE)
@@ -48,16 +49,33 @@ def lay_out(trits: np.ndarray, path: int) -> np.ndarray:
     pairs; to a pair belong four vectors of 32 bytes, each with the weights + 1 of both inputs to 16 outputs. A layer of
     more than `LARGEST_BYTES` weights has its four vectors in one, two bits each.
     """
-    if path == PORTABLE:
-        return np.ascontiguousarray(trits.T).ravel()
-    assert path == AVX2
     outputs, inputs = trits.shape
-    pairs, blocks = -(-inputs // 2), -(-outputs // BLOCK)
-    codes = np.ones((blocks * BLOCK, 2 * pairs), np.uint8)
-    codes[:outputs, :inputs] = trits + 1
-    vectors = codes.reshape(blocks, 4, 16, pairs, 2).transpose(0, 3, 1, 2, 4).reshape(blocks, pairs, 4, 32)
-    if codes.size > LARGEST_BYTES:
-        vectors = vectors << np.array([0, 2, 4, 6], np.uint8)[:, None]
-        vectors = np.bitwise_or.reduce(vectors, axis=2, keepdims=True)
-    chunks = [vectors[:, first : first + CHUNK].ravel() for first in range(0, pairs, CHUNK)]
-    return np.concatenate(chunks).view(np.int8)
+    laid_out = np.empty(layer_bytes(inputs, outputs, path), np.int8)
+    lay_out_into(np.ascontiguousarray(trits), path, laid_out)
+    return laid_out
+
+
+@kernel
+def lay_out_into(trits, path, out):
+    """`lay_out` into a given array."""
+    outputs, inputs = trits.shape
+    if path == PORTABLE:
+        for o in range(outputs):
+            for i in range(inputs):
+                out[i * outputs + o] = trits[o, i]
+        return
+    pairs, blocks = (inputs + 1) // 2, (outputs + BLOCK - 1) // BLOCK
+    in_bytes = 2 * pairs * blocks * BLOCK <= LARGEST_BYTES
+    vectors = 4 if in_bytes else 1
+    out[:] = 1 if in_bytes else 0b01010101  # weights of nothing are 0
+    for o in range(outputs):
+        block, vector, lane = o // BLOCK, o % BLOCK // 16, o % 16
+        for first in range(0, pairs, CHUNK):
+            chunk = min(CHUNK, pairs - first)
+            start = 32 * vectors * (blocks * first + block * chunk) + 2 * lane + (32 * vector if in_bytes else 0)
+            shift = 0 if in_bytes else 2 * vector
+            for i in range(2 * first, min(2 * (first + chunk), inputs), 2):  # onto the 1 that is there
+                out[start] += trits[o, i] << shift
+                if i + 1 < inputs:
+                    out[start + 1] += trits[o, i + 1] << shift
+                start += 32 * vectors

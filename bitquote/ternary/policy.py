@@ -13,7 +13,7 @@ from bitquote.errors import InputError, require, require_choice
 from bitquote.ternary import kernels, paths, storage
 from bitquote.ternary.description import PolicyDescription, Tensors, check_tensors
 from bitquote.ternary.kernels import PolicyArguments
-from bitquote.ternary.packing import lay_out
+from bitquote.ternary.packing import lay_out_into
 
 
 class Policy:
@@ -102,7 +102,12 @@ class Policy:
         scales[head - 2 : head] = tensors["head.bias"]
         scales[head:end].reshape(2, -1)[:, : self.description.hidden[-1]] = tensors["head.weight"]
         if self.architecture == "ternary":
-            weights[:] = np.concatenate([lay_out(layer, paths.CODES[self.path]) for layer in layers])
+            start, path = 0, paths.CODES[self.path]
+            for layer in layers:
+                outputs, inputs = layer.shape
+                stop = start + kernels.layer_bytes(inputs, outputs, path)
+                lay_out_into(np.ascontiguousarray(layer), path, weights[start:stop])
+                start = stop
         else:
             scales[end:] = np.concatenate([layer.T.ravel() for layer in layers])
 

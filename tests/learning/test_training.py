@@ -150,6 +150,17 @@ def test_bad_input(tmp_path: Path) -> None:
         (lambda: NetworkConfig(architecture="int4"), "policy.architecture"),
         (lambda: NetworkConfig(hidden=[]), "policy.hidden"),
         (lambda: NetworkConfig(action_scale=[1.0]), "policy.action_scale"),
+        (
+            lambda: NetworkConfig(weight_scale="mean"),
+            "policy.weight_scale is 'mean': must be one of absmean, absmedian",
+        ),
+        (lambda: NetworkConfig(input_quantisation="row"), "must be one of per_feature, per_row"),
+        (lambda: NetworkConfig(head="ternary"), "policy.head is 'ternary': must be one of fp, learned_scale"),
+        (
+            lambda: NetworkConfig(architecture="fp32", head="learned_scale"),
+            "policy.head is 'learned_scale': must be fp with architecture fp32",
+        ),
+        (lambda: PathwiseConfig(quantisation_warm_up=1.5), "learner.quantisation_warm_up"),
         (lambda: PathwiseConfig(paths=0), "learner.paths"),
         (lambda: PathwiseConfig(kind="ppo"), "learner.kind"),
         (lambda: PPOConfig(trace=float("nan")), "learner.trace"),

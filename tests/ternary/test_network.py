@@ -7,9 +7,28 @@ import pytest
 import torch
 
 from bitquote.errors import InputError
-from bitquote.ternary import quote_batch
+from bitquote.ternary import Policy, quote_batch, simd
 
 SHAPES = [(6, (64, 64)), (1, (1,)), (3, (3, 5, 3)), (256, (64,)), (7, (300, 257)), (300, (600, 2))]
+PATHS = ["portable", *(["avx2"] if simd.AVAILABLE else [])]
+OPTIONS = [
+    {"weight_scale": "absmedian"},
+    {"input_quantisation": "per_row"},
+    {"head": "learned_scale"},
+    {"weight_scale": "absmedian", "input_quantisation": "per_row", "head": "learned_scale", "baseline": "residual"},
+]
+
+
+def assert_same_integers(network, observations: np.ndarray) -> None:
+    """Of the training forward and of the compiled policy on every path."""
+    trained = network.integers(torch.from_numpy(observations))
+    tensors = network.policy().tensors()
+    for path in PATHS:
+        policy = Policy(network.description, {}, tensors, path=path)
+        for row, observation in enumerate(observations):
+            for (x, a), (activations, accumulators) in zip(trained, policy.integers(observation), strict=True):
+                np.testing.assert_array_equal(x[row].numpy(), activations)
+                np.testing.assert_array_equal(a[row].numpy(), accumulators)
 
 
 def quotes(policy, observations: np.ndarray) -> np.ndarray:
@@ -21,13 +40,117 @@ def quotes(policy, observations: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("inputs", "hidden"), SHAPES)
 def test_integers_equal_the_kernels(build, adversarial, inputs, hidden):
     network = build(inputs, hidden)
-    policy = network.policy()
-    observations = adversarial(policy.observation_ranges)
-    trained = network.integers(torch.from_numpy(observations))
-    for row, observation in enumerate(observations):
-        for (x, a), (activations, accumulators) in zip(trained, policy.integers(observation), strict=True):
-            np.testing.assert_array_equal(x[row].numpy(), activations)
-            np.testing.assert_array_equal(a[row].numpy(), accumulators)
+    assert_same_integers(network, adversarial(network.description.observation_ranges))
+
+
+def rows_by_themselves(ranges: tuple[float, ...]) -> np.ndarray:
+    """float32 rows that per-row quantisation finds hard: ties, and largest inputs about its epsilon."""
+    generator = np.random.default_rng(1)
+    largest = generator.integers(1, 128, (64, 1))
+    ties = np.concatenate(
+        [largest, (generator.integers(-127, 127, (64, len(ranges) - 1)) + 0.5) * largest / 127], axis=1
+    )
+    small = generator.uniform(-1.0, 1.0, (64, len(ranges))) * 10.0 ** generator.uniform(-8, -3, (64, 1))
+    return (np.concatenate([ties, small]) / 127 * np.array(ranges)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("inputs", "hidden"), SHAPES)
+def test_integers_of_rows_by_themselves_equal_the_kernels(build, adversarial, inputs, hidden):
+    network = build(inputs, hidden, input_quantisation="per_row")
+    ranges = network.description.observation_ranges
+    assert_same_integers(network, np.concatenate([adversarial(ranges, count=32), rows_by_themselves(ranges)]))
+
+
+def test_rows_by_themselves_are_blind_to_their_size(build):
+    network = build(3, ranges=(127.0, 127.0, 127.0), input_quantisation="per_row")
+    (x, _), *_ = network.integers(
+        torch.tensor([[2.0, 1.0, -1.0], [4.0, 2.0, -2.0], [0.0, 0.0, 0.0], [0.0, 3e-6, 1e-6]])
+    )
+    assert x.tolist() == [[127, 64, -64], [127, 64, -64], [0, 0, 0], [0, 38, 13]]  # ties to even; the epsilon
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_trains_and_stays_the_compiled_policy(build, adversarial, options):
+    network = build(6, (33, 20), zero_head=True, **options)
+    observations = adversarial(network.description.observation_ranges, count=16)
+    x = torch.from_numpy(observations)
+    first = network(x).detach()
+    np.testing.assert_array_equal(first.numpy(), quotes(network.policy(), observations))  # the baseline
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (network(x[:48]) - 2.0 * x[:48, :2]).square().mean().backward()
+        assert all(torch.isfinite(weight.grad).all() for weight in network.parameters())
+        optimiser.step()
+    assert all(weight.grad.any() for weight in network.parameters())
+    assert_same_integers(network, observations)
+    after = network(x).detach()
+    assert not torch.equal(first, after)
+    for path in PATHS:
+        policy = Policy(network.description, {}, network.policy().tensors(), path=path)
+        np.testing.assert_allclose(quotes(policy, observations), after.numpy(), rtol=2e-6, atol=2e-6)
+
+
+def test_a_head_with_learned_scales_is_a_plain_head_of_folded_weights(build, adversarial):
+    network, plain = build(head="learned_scale"), build()
+    with torch.no_grad():
+        network.head.scale.copy_(torch.tensor([0.3, -0.7]))
+        network.head.bias.copy_(torch.tensor([0.1, 0.2]))
+    tensors = network.policy().tensors()
+    with torch.no_grad():
+        for layer, other in zip(plain.hidden, network.hidden, strict=True):
+            layer.weight.copy_(other.weight)
+        plain.head.weight.copy_(torch.from_numpy(tensors["head.weight"]))
+        plain.head.bias.copy_(torch.from_numpy(tensors["head.bias"]))
+    assert [np.unique(np.abs(row)).tolist() for row in tensors["head.weight"]] == [
+        [0.0, np.float32(0.3)],
+        [0.0, np.float32(0.7)],
+    ]
+    x = torch.from_numpy(adversarial(network.description.observation_ranges))
+    assert torch.equal(network(x), plain(x))
+    assert set(network.state_dict()) == set(plain.state_dict()) | {"head.scale"}
+
+
+@pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
+def test_without_quantisation_the_forward_is_the_unquantised_twins(build, options):
+    network = build(**options)
+    baseline = {"baseline": options.get("baseline", "direct")}
+    twin = build(architecture="fp32", **baseline)
+    with torch.no_grad():
+        for layer, other in zip(twin.hidden, network.hidden, strict=True):
+            layer.weight.copy_(other.weight)
+        twin.head.bias.copy_(network.head.bias)
+        twin.head.weight.copy_(network.head.folded(0.0) if "head" in options else network.head.weight)
+    x = torch.randn(64, 6) * torch.tensor(network.description.observation_ranges)
+    whole = network(x)
+    network.quantisation = 0.0
+    torch.testing.assert_close(network(x), twin(x), rtol=1e-4, atol=1e-4)
+    network.quantisation = 0.5
+    assert not torch.allclose(network(x), whole)
+    # Whatever the share, the policy and its integers are the same; with all of it, so is the forward, to the bit.
+    assert_same_integers(network, x.numpy())
+    network.quantisation = 1.0
+    assert torch.equal(network(x), whole)
+    integers = network.integers(x)
+    last = torch.relu(integers[-1][1].float())
+    last = (last * (torch.tensor(127.0) / last.amax(1, keepdim=True).clamp(min=1))).round()
+    expected = network._baseline(x) + network.action_scale * network._head(last, 1.0)
+    assert torch.equal(whole, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_scale": "median"}, "weight_scale is 'median': must be one of absmean, absmedian"),
+        ({"head": "fp32"}, "head is 'fp32': must be one of fp, learned_scale"),
+        ({"input_quantisation": "row"}, "input_quantisation is 'row': must be one of per_feature, per_row"),
+        ({"head": "learned_scale", "architecture": "fp32"}, "must be fp with architecture fp32"),
+    ],
+)
+def test_an_unknown_option_is_one_clear_line(build, options, message):
+    with pytest.raises(InputError, match=message) as error:
+        build(**options)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("architecture", ["ternary", "fp32"])
