@@ -264,6 +264,7 @@ def picture(results: dict[str, dict[str, np.ndarray]]) -> Figure:
         panel.set_title(task.replace("_", " "))
         panel.set_xlabel(f"better than {BASE} by, in\n{TASKS[task].measure}")
         panel.margins(y=0.08)
+        panel.locator_params(axis="x", nbins=5)
     panels[0].invert_yaxis()
     figure.suptitle("What ternary weights lose and win (95 % intervals; hollow: may be nothing)", fontsize=11)
     return figure
