@@ -43,6 +43,7 @@ SHAPE = 5
 CONSTANTS = 6
 
 _WIDEST = MAX_WIDTH + BLOCK
+_FOUR = 4 * _WIDEST
 _EXPONENT = 0x7FF0000000000000  # all ones in what is not finite
 
 
@@ -119,6 +120,22 @@ def accumulate_portable(activations, weights, accumulators):
 
 
 @inlined
+def _total(activations, start, stop):
+    total = np.int32(0)
+    for j in range(start, stop):
+        total += np.int32(activations[j])
+    return np.int64(total)
+
+
+@inlined
+def _put(accumulators, place, first, words):
+    if first == 0:
+        simd.store_words(accumulators, place, words)
+    else:
+        simd.add_words(accumulators, place, words)
+
+
+@inlined
 def accumulate_avx2(activations, weights, in_bytes, accumulators):
     """The same for weights as `packing.lay_out` has them, K and N padded.
 
@@ -128,11 +145,9 @@ def accumulate_avx2(activations, weights, in_bytes, accumulators):
     place = 0
     for first in range(0, pairs, CHUNK):
         last = min(first + CHUNK, pairs)
-        total = np.int32(0)
-        for j in range(2 * first, 2 * last):
-            total += np.int32(activations[j])
+        total = simd.repeat(-_total(activations, 2 * first, 2 * last))
         for block in range(blocks):
-            a = b = c = d = simd.repeat(-total)
+            a = b = c = d = total
             if in_bytes:
                 for pair in range(first, last):
                     x = simd.repeat_pair(activations, 2 * pair)
@@ -150,24 +165,65 @@ def accumulate_avx2(activations, weights, in_bytes, accumulators):
                     c = simd.add(c, simd.multiply_add(simd.two_bits(w, 2), x))
                     d = simd.add(d, simd.multiply_add(simd.two_bits(w, 3), x))
                     place += 32
-            start = block * BLOCK
-            if first == 0:
-                simd.store_words(accumulators, start, a)
-                simd.store_words(accumulators, start + 16, b)
-                simd.store_words(accumulators, start + 32, c)
-                simd.store_words(accumulators, start + 48, d)
-            else:
-                simd.add_words(accumulators, start, a)
-                simd.add_words(accumulators, start + 16, b)
-                simd.add_words(accumulators, start + 32, c)
-                simd.add_words(accumulators, start + 48, d)
+            output = block * BLOCK
+            _put(accumulators, output, first, a)
+            _put(accumulators, output + 16, first, b)
+            _put(accumulators, output + 32, first, c)
+            _put(accumulators, output + 48, first, d)
+
+
+@inlined
+def accumulate_four(activations, weights, inputs, outputs, accumulators):
+    """`accumulate_avx2` for four rows, `_WIDEST` apart: a weight is loaded, and its two bits found, once for all four.
+
+    Half a block at a time, as eight sums, two weights and an activation are what 16 registers hold.
+    """
+    in_bytes = inputs * outputs <= LARGEST_BYTES
+    pairs, blocks, step = inputs // 2, outputs // BLOCK, 128 if in_bytes else 32
+    start = 0
+    for first in range(0, pairs, CHUNK):
+        last = min(first + CHUNK, pairs)
+        w, x, y, z = 0, _WIDEST, 2 * _WIDEST, 3 * _WIDEST
+        sum_w = simd.repeat(-_total(activations, w + 2 * first, w + 2 * last))
+        sum_x = simd.repeat(-_total(activations, x + 2 * first, x + 2 * last))
+        sum_y = simd.repeat(-_total(activations, y + 2 * first, y + 2 * last))
+        sum_z = simd.repeat(-_total(activations, z + 2 * first, z + 2 * last))
+        for block in range(blocks):
+            for half in range(2):
+                w0, x0, y0, z0 = sum_w, sum_x, sum_y, sum_z
+                w1, x1, y1, z1 = sum_w, sum_x, sum_y, sum_z
+                place = start
+                for pair in range(first, last):
+                    if in_bytes:
+                        a, b = simd.load(weights, place + 64 * half), simd.load(weights, place + 64 * half + 32)
+                    else:
+                        both = simd.shift(simd.load(weights, place), 4 * half)
+                        a, b = simd.two_bits(both, 0), simd.two_bits(both, 1)
+                    place += step
+                    p, q = simd.repeat_pair(activations, w + 2 * pair), simd.repeat_pair(activations, x + 2 * pair)
+                    w0, w1 = simd.add(w0, simd.multiply_add(a, p)), simd.add(w1, simd.multiply_add(b, p))
+                    x0, x1 = simd.add(x0, simd.multiply_add(a, q)), simd.add(x1, simd.multiply_add(b, q))
+                    p, q = simd.repeat_pair(activations, y + 2 * pair), simd.repeat_pair(activations, z + 2 * pair)
+                    y0, y1 = simd.add(y0, simd.multiply_add(a, p)), simd.add(y1, simd.multiply_add(b, p))
+                    z0, z1 = simd.add(z0, simd.multiply_add(a, q)), simd.add(z1, simd.multiply_add(b, q))
+                output = block * BLOCK + 32 * half
+                _put(accumulators, w + output, first, w0)
+                _put(accumulators, w + output + 16, first, w1)
+                _put(accumulators, x + output, first, x0)
+                _put(accumulators, x + output + 16, first, x1)
+                _put(accumulators, y + output, first, y0)
+                _put(accumulators, y + output + 16, first, y1)
+                _put(accumulators, z + output, first, z0)
+                _put(accumulators, z + output + 16, first, z1)
+            start += step * (last - first)
 
 
 @inlined
 def requantize(accumulators, activations):
     """activations int8 = rint(relu(a) · (127 / max relu(a))), integers in [0, 127]; all zero if no a > 0.
 
-    RMSNorm, weight scale and the previous activations' scale cancel: absmax quantisation is blind to a factor.
+    RMSNorm, weight scale and the previous activations' scale cancel: absmax quantisation is blind to a factor. What
+    `activations` has beyond the accumulators becomes 0.
     """
     largest = np.int32(1)
     for i in range(accumulators.size):
@@ -175,6 +231,8 @@ def requantize(accumulators, activations):
     scale = np.float32(127.0) / np.float32(largest)
     for i in range(accumulators.size):
         activations[i] = np.int8(np.rint(np.float32(max(accumulators[i], np.int32(0))) * scale))
+    for i in range(accumulators.size, activations.size):
+        activations[i] = 0
 
 
 @inlined
@@ -205,9 +263,7 @@ def _ternary_trunk(activations, accumulators, weights, shape):
         inputs, outputs, path = shape[layer - 1], shape[layer], shape[4]
         stop = start + layer_bytes(inputs, outputs, path)
         accumulate(activations, weights[start:stop], inputs, outputs, path, accumulators)
-        requantize(accumulators[:outputs], activations[:outputs])
-        for i in range(outputs, padded(outputs, BLOCK)):
-            activations[i] = 0
+        requantize(accumulators[:outputs], activations[: padded(outputs, BLOCK)])
         start = stop
 
 
@@ -281,20 +337,63 @@ def quote_kernel(observation, weights, scales, shape):
         _float_trunk(scaled, simd.stack_floats(_WIDEST), scales[trunk:], shape)
         first, second = _head(scaled, last, scales[head:trunk])
 
+    return _quote(observation, first, second, constants, shape)
+
+
+@inlined
+def _quote(observation, first, second, constants, shape):
+    """The quote that the head's two outputs mean."""
     half_spread, skew = np.float64(constants[0]), 0.0
     if shape[1] >= 0:
         half_spread, skew = observation[shape[1]], observation[shape[2]]
     half_spread += constants[1] * (first + constants[4])
     skew += constants[2] * (second + constants[5])
     if not (math.isfinite(half_spread) and math.isfinite(skew)):
-        return no_quote, 0.0
+        return np.float64(constants[3]), 0.0
     return half_spread, skew
+
+
+@inlined
+def _quote_four(observations, start, weights, scales, shape, out):
+    """The quotes of four rows of observations from `start` on, all in step through the layers."""
+    inputs, last = shape[SHAPE], shape[-1]
+    constants = scales[2 * inputs : 2 * inputs + CONSTANTS]
+    head = 2 * inputs + CONSTANTS
+    activations, accumulators = simd.stack_bytes(_FOUR), simd.stack_ints(_FOUR)
+    scaled, sound = simd.stack_floats(_WIDEST), simd.stack_bytes(4)
+    for row in range(4):
+        sound[row] = scale_inputs(observations[start + row], scales, scaled)
+        if not sound[row]:
+            scaled[:inputs] = np.float32(0.0)
+        place = row * _WIDEST
+        round_inputs(scaled[:inputs], shape[3] == PER_ROW, activations[place : place + padded(inputs, 2)])
+    begin = 0
+    for layer in range(SHAPE + 1, shape.size):
+        inputs, outputs = padded(shape[layer - 1], 2), padded(shape[layer], BLOCK)
+        end = begin + layer_bytes(inputs, outputs, AVX2)
+        accumulate_four(activations, weights[begin:end], inputs, outputs, accumulators)
+        for row in range(4):
+            place = row * _WIDEST
+            requantize(accumulators[place : place + shape[layer]], activations[place : place + outputs])
+        begin = end
+    for row in range(4):
+        place = row * _WIDEST
+        half_spread, skew = np.float64(constants[3]), 0.0
+        if sound[row]:
+            first, second = _head(activations[place : place + _WIDEST], last, scales[head:])
+            half_spread, skew = _quote(observations[start + row], first, second, constants, shape)
+        out[start + row, 0], out[start + row, 1] = half_spread, skew
 
 
 @kernel
 def quote_batch(observations, weights, scales, shape, out):
     """`quote_kernel` for each row of `observations` float64 (n, inputs), into `out` float64 (n, 2)."""
-    for i in range(observations.shape[0]):
+    rows, blocked = observations.shape[0], 0
+    if shape[0] == TERNARY and shape[4] == AVX2 and observations.shape[1] == shape[SHAPE]:
+        blocked = rows - rows % 4
+    for i in range(0, blocked, 4):
+        _quote_four(observations, i, weights, scales, shape, out)
+    for i in range(blocked, rows):
         out[i, 0], out[i, 1] = quote_kernel(observations[i], weights, scales, shape)
 
 
@@ -317,7 +416,5 @@ def record_integers(observation, weights, scales, shape, activations, accumulato
             activations[layer - SHAPE - 1, i] = x[i]
         for i in range(outputs):
             accumulators[layer - SHAPE - 1, i] = sums[i]
-        requantize(sums[:outputs], x[:outputs])
-        for i in range(outputs, padded(outputs, BLOCK)):
-            x[i] = 0
+        requantize(sums[:outputs], x[: padded(outputs, BLOCK)])
         start = stop

@@ -113,6 +113,18 @@ def two_bits(context, vector, place):
 
 
 @intrinsic
+def shift(context, vector, count):
+    """Every 16 bits shifted right by `count`."""
+
+    def generate(context, builder, signature, arguments):
+        words = builder.bitcast(arguments[0], WORDS.llvm)
+        counts = _splat(builder, builder.trunc(arguments[1], _WORD), WORDS.llvm)
+        return builder.bitcast(builder.lshr(words, counts), BYTES.llvm)
+
+    return BYTES(BYTES, types.int64), generate
+
+
+@intrinsic
 def store_words(context, array, index, words):
     """Write 16 words to int32 `array` from `index` on."""
 

@@ -37,6 +37,7 @@ from bitquote.ternary.packing import lay_out
 from bitquote.ternary.paths import CODES, choose
 
 ROWS = 1024
+REPEATS = 50
 SHAPES = ((64, 64), (256, 256))
 INPUTS = 32
 FIRST_CALL = """
@@ -60,6 +61,28 @@ def seconds(call: Callable[[], object], runs: int) -> float:
         call()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def each(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Median seconds of each call; they take turns, so that what disturbs the machine disturbs all alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for run in range(runs + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if run:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def repeated(call: Callable[[], object]) -> Callable[[], None]:
+    """`REPEATS` calls in a row, with warm caches."""
+
+    def calls() -> None:
+        for _ in range(REPEATS):
+            call()
+
+    return calls
 
 
 def network_of(hidden: tuple[int, ...], inputs: int = INPUTS) -> QuoteNetwork:
@@ -188,6 +211,13 @@ def counter(context):
 
 
 @njit
+def one_by_one(observations, weights, scales, shape, out):
+    """A call of the kernel a row, from compiled code."""
+    for i in range(observations.shape[0]):
+        out[i, 0], out[i, 1] = quote_kernel(observations[i], weights, scales, shape)
+
+
+@njit
 def ticks(observations, weights, scales, shape, out):
     """The counter's ticks of every single quote."""
     total = 0.0
@@ -220,22 +250,23 @@ def measure_quotes(options: argparse.Namespace, folder: Path) -> None:
         frozen = torch.jit.freeze(torch.jit.trace(model.eval(), row))
         weights = [layer.weight.detach().numpy().T.copy() for layer in model if isinstance(layer, torch.nn.Linear)]
         calls: dict[str, tuple[Callable[[], object], int]] = {
-            "bitquote": (lambda p=policy, o=observations, r=out: quote_batch(o, *p.arguments, r), ROWS),
-            "bitquote, portable": (lambda p=portable, o=observations, r=out: quote_batch(o, *p.arguments, r), ROWS),
+            "bitquote": (lambda p=policy, o=observations, r=out: one_by_one(o, *p.arguments, r), ROWS),
+            "bitquote, portable": (lambda p=portable, o=observations, r=out: one_by_one(o, *p.arguments, r), ROWS),
             "numba fp32, fastmath": (lambda o=observations, w=weights, r=out: float_batch(o, *w, r), ROWS),
-            "torch inference_mode": (lambda m=model, x=row: m(x), 1),
-            "torch jit freeze": (lambda m=frozen, x=row: m(x), 1),
+            "torch inference_mode": (repeated(lambda m=model, x=row: m(x)), REPEATS),
+            "torch jit freeze": (repeated(lambda m=frozen, x=row: m(x)), REPEATS),
         }
         if policy.path == "avx2":
             twin, check = Twin(folder), np.empty((ROWS, 2))
             twin.quote_batch(observations, policy, check)
-            quote_batch(observations, *policy.arguments, out)
+            one_by_one(observations, *policy.arguments, out)
             np.testing.assert_array_equal(check, out)
             calls["C twin"] = (lambda t=twin, p=policy, o=observations, r=out: t.quote_batch(o, p, r), ROWS)
         for name, session in onnx_sessions(model, folder).items():
-            calls[name] = (lambda s=session, x=row: s.run(None, {"x": x.numpy()}), 1)
+            calls[name] = (repeated(lambda s=session, x=row.numpy(): s.run(None, {"x": x})), REPEATS)  # noqa: B008
         with torch.inference_mode():
-            found = {name: 1e9 * seconds(call, options.runs) / rows for name, (call, rows) in calls.items()}
+            times = each({name: call for name, (call, _) in calls.items()}, options.runs)
+        found = {name: 1e9 * times[name] / rows for name, (_, rows) in calls.items()}
         found["bitquote, p99 of single calls"] = 1e9 * p99(policy, observations)
         columns.append(found)
     for name in columns[0]:
@@ -257,7 +288,8 @@ def measure_batches(options: argparse.Namespace, folder: Path) -> None:
         for name, session in onnx_sessions(model, folder).items():
             calls[name] = lambda s=session, x=rows: s.run(None, {"x": x.numpy()})
         with torch.inference_mode():
-            columns.append({name: 1e9 * seconds(call, options.runs) / 4096 for name, call in calls.items()})
+            times = each(calls, options.runs)
+        columns.append({name: 1e9 * found / 4096 for name, found in times.items()})
     for name in columns[0]:
         table.add_row(name, *(f"{found[name]:,.0f} ({found[name] / found['bitquote']:.2f})" for found in columns))
     console.print(table)
@@ -288,7 +320,7 @@ def measure_matrices(options: argparse.Namespace, folder: Path) -> None:
         }
         layer(x, weights, size, size, path, found)
         np.testing.assert_array_equal(found[:size], trits.astype(np.int64) @ x)
-        warm = {name: 1e6 * seconds(call, options.runs) for name, call in calls.items()}
+        warm = {name: 1e6 * found for name, found in each(calls, options.runs).items()}
         cold = {name: 1e6 * cold_seconds(call, other) for name, call in calls.items()}
         for kind, times in (("warm", warm), ("cold", cold)):
             ratio = times["torch"] / times["bitquote"]
@@ -379,9 +411,10 @@ def measure_parts(options: argparse.Namespace, folder: Path) -> None:
             lambda x=x, w=weights[first:], n=sizes, a=sums, p=path: time_layer(x, w, n[1], n[2], p, a, ROWS),
             lambda x=x, n=width, a=sums: time_requantise(a[:n], x[:n], ROWS),
             lambda x=x, n=width, w=last: time_head(x, n, w, ROWS),
-            lambda o=observations, p=policy, r=out: quote_batch(o, *p.arguments, r),
+            lambda o=observations, p=policy, r=out: one_by_one(o, *p.arguments, r),
         ]
-        times = [1e9 * seconds(call, options.runs) / ROWS for call in calls]
+        found = each({str(place): call for place, call in enumerate(calls)}, options.runs)
+        times = [1e9 * value / ROWS for value in found.values()]
         # 32 products and their pairwise sums an instruction, two a cycle: multiply-add and add.
         products = INPUTS * width + width * width
         floor = 1e9 * (products / 32) * 2 / 2 / clock
