@@ -174,3 +174,17 @@ def test_callable_from_compiled_code_and_as_a_c_function(build):
     result = types.UniTuple(types.float64, 2)
     pointer = cfunc(result(types.float64[::1], *map(typeof, arguments)))(quote_kernel.py_func)
     assert through_pointer(pointer, observation, arguments) == policy.quote(observation)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("hidden", [(64, 64), (33, 300), (257, 130)])
+@pytest.mark.parametrize("rows", [1, 4, 11])
+def test_a_batch_is_its_rows(build, adversarial, rows, hidden, path):
+    policy = on(build(7, hidden, baseline="residual").policy(), path)
+    observations = adversarial(policy.observation_ranges, count=3).astype(np.float64)[:rows]
+    observations[rows // 2, 3] = np.nan  # among sound ones
+    out = np.empty((rows, 2))
+    quote_batch(observations, *policy.arguments, out)
+    expected = [quote_kernel(observation, *policy.arguments) for observation in observations]
+    np.testing.assert_array_equal(out, expected)
+    assert out[rows // 2].tolist() == [policy.no_quote, 0.0]
