@@ -226,7 +226,8 @@ def story(example: SimpleNamespace, at: int = 1450) -> Any:
     """
     buy, sell = hftbacktest.BUY_EVENT, hftbacktest.SELL_EVENT
     depth, trade = hftbacktest.DEPTH_EVENT, hftbacktest.TRADE_EVENT
-    rows = [(0, depth | buy, 99.5, 1.0), (0, depth | buy, 99.0, 0.4), (0, depth | buy, 97.5, 2.0)]
+    rows = [(0, depth | buy, 99.5, 1.0), (0, depth | buy, 99.0, 0.4), (0, depth | buy, 97.5, 0.04)]
+    rows += [(0, depth | buy, 97.0, 2.0)]
     rows += [(0, depth | sell, 100.5, 1.0), (0, depth | sell, 101.0, 0.4), (0, depth | sell, 102.0, 2.0)]
     rows += [(1150, depth | buy, 99.0, 0.9), (1250, trade | sell, 99.0, 0.1), (1250, depth | buy, 99.0, 0.8)]
     rows += [(at, trade | sell, 98.5, 5.0), (at + 1, depth | buy, 99.5, 0.0), (at + 1, depth | buy, 99.0, 0.0)]
@@ -286,6 +287,7 @@ def test_a_fill_is_seen_booked_and_attributed(example: SimpleNamespace, at: int)
     expected |= {"profit": fees - 1.5, "terminal_inventory": 1.0, "fills": 1.0}
     assert row == pytest.approx(expected, abs=1e-9)
     assert replayed.unexplained < 1e-9
+    assert replayed.walk == pytest.approx(0.06 * 0.5 / 0.1)  # 0.04 at 97.5, the rest at 97
     held = (memory.episodes[0]["horizon"] - passive["time"]) * 1e-9
     assert replayed.simulation.penalty[0] == pytest.approx(rules.venue.penalty * held)
     assert replayed.simulation.max_drawdown[0] == pytest.approx(1.5 - fees)
