@@ -71,6 +71,10 @@ VARIANTS = {
 }
 
 
+BOOK = (BASE, "int8, 64", "ternary, 32", "ternary, 64", "ternary, 128")
+"""Variants for the order book, where a run takes a minute, unless others are asked for."""
+
+
 class Task(NamedTuple):
     """`run` gives a value, or one a path; `better` is +1 where more of it is better, else -1."""
 
@@ -202,7 +206,7 @@ def study(options: argparse.Namespace, folder: Path, console: Console) -> dict[s
     places = {
         (task, name, seed): folder / "runs" / f"{task}-{name.replace(', ', '-').replace(' ', '_')}-{seed}.npy"
         for task in options.tasks
-        for name in options.variants
+        for name in variants_of(task, options)
         for seed in range(options.seeds)
     }
     missing = [key for key, place in places.items() if not place.is_file()]
@@ -218,10 +222,17 @@ def study(options: argparse.Namespace, folder: Path, console: Console) -> dict[s
                 _keep(places[jobs[job]], job.result())
     return {
         task: {
-            name: np.stack([np.load(places[task, name, s]) for s in range(options.seeds)]) for name in options.variants
+            name: np.stack([np.load(places[task, name, s]) for s in range(options.seeds)])
+            for name in variants_of(task, options)
         }
         for task in options.tasks
     }
+
+
+def variants_of(task: str, options: argparse.Namespace) -> list[str]:
+    """What is studied in a task: what everything is compared with comes first."""
+    wanted = options.variants or (BOOK if task == "order_book" else VARIANTS)
+    return [BASE, *(name for name in wanted if name != BASE)]
 
 
 def _keep(place: Path, values: np.ndarray) -> None:
@@ -241,26 +252,27 @@ def compare(found: dict[str, np.ndarray], better: int) -> Iterator[tuple[str, In
 
 def picture(results: dict[str, dict[str, np.ndarray]]) -> Figure:
     """A panel a task: every variant's difference to fp32 with its interval; right of the line is better."""
-    names = [name for name in next(iter(results.values())) if name != BASE]
+    names = [name for name in VARIANTS if name != BASE and any(name in found for found in results.values())]
     figure = Figure(figsize=(4.3 * len(results) + 1.5, 0.42 * len(names) + 1.6), layout="constrained")
     panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for panel, (task, found) in zip(panels, results.items(), strict=True):
         panel.axvline(0.0, color="#555555", linewidth=0.8)
-        for place, (_, _, difference) in enumerate(row for row in compare(found, TASKS[task].better) if row[2]):
-            assert difference is not None
+        for name, _, difference in compare(found, TASKS[task].better):
+            if difference is None:
+                continue
             clear = difference.low > 0.0 or difference.high < 0.0
             colour = "#3b6ea5" if difference.mean >= 0.0 else "#b5532d"
             ends = [[difference.mean - difference.low], [difference.high - difference.mean]]
             panel.errorbar(
                 difference.mean,
-                place,
+                names.index(name),
                 xerr=ends,
                 fmt="o",
                 color=colour,
                 capsize=3,
                 markerfacecolor=colour if clear else "white",
             )
-            panel.set_yticks(range(len(names)), names)
+        panel.set_yticks(range(len(names)), names)
         panel.set_title(task.replace("_", " "))
         panel.set_xlabel(f"better than {BASE} by, in\n{TASKS[task].measure}")
         panel.margins(y=0.08)
@@ -273,14 +285,13 @@ def picture(results: dict[str, dict[str, np.ndarray]]) -> Figure:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all; of the order book a choice")
     parser.add_argument("--seeds", type=int, default=5, help="at least 2")
     parser.add_argument("--output", type=Path, default=Path("studies/ternary"))
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--quick", action="store_true", help="tiny budgets, to see that it runs")
     options = parser.parse_args()
     console = Console(width=130)
-    options.variants = [BASE, *(name for name in options.variants if name != BASE)]
     try:
         if options.seeds < 2 or options.processes < 1:
             raise InputError("--seeds must be at least 2 and --processes at least 1")
