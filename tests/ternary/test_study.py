@@ -36,13 +36,13 @@ def test_int8_is_the_fp32_network_up_to_its_rounding(script):
 
 
 def test_differences_are_paired_and_better_is_positive(script):
-    found = {script.BASE: np.array([[1.0], [2.0], [3.0]]), "other": np.array([[0.5], [1.5], [2.5]])}
+    found = {script.BASE: np.array([[1.0], [2.0], [3.0]]), "ternary, 64": np.array([[0.5], [1.5], [2.5]])}
     rows = {name: difference for name, _, difference in script.compare(found, -1)}
     assert rows[script.BASE] is None
-    assert tuple(rows["other"]) == pytest.approx((0.5, 0.5, 0.5))
+    assert tuple(rows["ternary, 64"]) == pytest.approx((0.5, 0.5, 0.5))
     figure = script.picture({"game": found})
     (panel,) = figure.axes
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["other"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["ternary, 64"]
 
 
 def test_what_is_finished_is_read(script, tmp_path):
