@@ -139,6 +139,22 @@ def test_the_best_prices_are_the_recorded_ones(converted: Any) -> None:
     np.testing.assert_allclose(found, np.stack([tape.bid[chosen], tape.ask[chosen]], 1))
 
 
+def test_the_depth_is_the_recorded_one(converted: Any) -> None:
+    """Every second, behind the best prices, which may be newer than the last depth message."""
+    recording, tape = converted.recording, converted.recording.tape
+    times = recording.start + np.rint(tape.snapshot_time * 1e9).astype(np.int64)
+    compared = 0
+    for pictures, books in zip(tape.depth, book_at(converted, times, hftbacktest.EXCH_EVENT, "exch_ts"), strict=True):
+        for side, picture, book in zip((1, -1), pictures, books, strict=True):
+            levels = picture[~np.isnan(picture[:, 0])]
+            recorded = dict(zip(np.rint(levels[:, 0] / recording.tick.size).astype(int), levels[:, 1], strict=True))
+            behind = side * max(side * tick for tick in recorded) - side * 10
+            chosen = [{t: q for t, q in levels.items() if side * (behind - t) > 0} for levels in (recorded, book)]
+            assert chosen[0] == chosen[1]
+            compared += len(chosen[0])
+    assert compared > 200
+
+
 # ---- what the policy sees
 
 
@@ -240,8 +256,10 @@ def story(example: SimpleNamespace, at: int = 1450) -> Any:
         event["ev"] = kind | hftbacktest.EXCH_EVENT | hftbacktest.LOCAL_EVENT
         event["exch_ts"] = event["local_ts"] = origin + time * MS
         event["px"], event["qty"] = price, quantity
-    quote_time = np.array([0.0, (at + 1) * 1e-3])
-    tape = SimpleNamespace(quote_time=quote_time, bid=np.array([99.5, 97.5]), ask=np.array([100.5, 98.5]))
+    # The first change is at the time of the fill, whose mid is the one before; the mid dips for 0.2 s later on.
+    quote_time = np.array([0, at, at + 400, at + 600]) * MS * 1e-9
+    mid = np.array([100.0, 98.0, 97.0, 98.0])
+    tape = SimpleNamespace(quote_time=quote_time, bid=mid - 0.5, ask=mid + 0.5)
     recording = SimpleNamespace(start=origin, tape=tape, tick=SimpleNamespace(size=0.5), duration=4.0)
     return example.convert.Converted(events, recording, 0.01)
 
@@ -283,14 +301,14 @@ def test_a_fill_is_seen_booked_and_attributed(example: SimpleNamespace, at: int)
     assert memory.episodes[0]["horizon"] == start + 2000 * MS
     row = {name: getattr(replayed.simulation, name)[0] for name in ("profit", *PARTS, "terminal_inventory", "fills")}
     fees = -(0.001 * 99.0 + 0.002 * 97.5)
-    expected = {"spread": 1.0, "adverse_selection": -2.0, "inventory": 0.0, "fees": fees, "liquidation": -0.5}
+    expected = {"spread": 1.0, "adverse_selection": -3.0, "inventory": 1.0, "fees": fees, "liquidation": -0.5}
     expected |= {"profit": fees - 1.5, "terminal_inventory": 1.0, "fills": 1.0}
     assert row == pytest.approx(expected, abs=1e-9)
     assert replayed.unexplained < 1e-9
     assert replayed.walk == pytest.approx(0.06 * 0.5 / 0.1)  # 0.04 at 97.5, the rest at 97
     held = (memory.episodes[0]["horizon"] - passive["time"]) * 1e-9
     assert replayed.simulation.penalty[0] == pytest.approx(rules.venue.penalty * held)
-    assert replayed.simulation.max_drawdown[0] == pytest.approx(1.5 - fees)
+    assert replayed.simulation.max_drawdown[0] == pytest.approx(2.0 + 0.001 * 99.0)
 
 
 # ---- policies
