@@ -71,7 +71,7 @@ VARIANTS = {
 }
 
 
-BOOK = (BASE, "int8, 64", "ternary, 32", "ternary, 64", "ternary, 128")
+BOOK = (BASE, "int8, 64", "ternary, 32", "ternary, 64", "ternary, 128", "ternary, 256")
 """Variants for the order book, where a run takes a minute, unless others are asked for."""
 
 
