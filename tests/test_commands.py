@@ -332,10 +332,12 @@ def test_output_that_nobody_reads(tmp_path):
     assert result.stderr == ""
 
 
-def test_kernels_says_which_path_and_why(capsys, monkeypatch):
+def test_kernels_says_which_path_and_why(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("BITQUOTE_KERNELS", "portable")
     assert main(["kernels"]) == 0
     assert capsys.readouterr().out.startswith("portable: BITQUOTE_KERNELS asks for it")
     monkeypatch.setenv("BITQUOTE_KERNELS", "fastest")
-    assert main(["kernels"]) == 2
-    assert "must be one of portable, avx2" in capsys.readouterr().err
+    for words in (["kernels"], ["train", "market=game", f"output={tmp_path / 'run'}"]):
+        assert main(words) == 2
+        assert "must be one of portable, avx2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

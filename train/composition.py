@@ -25,6 +25,7 @@ from bitquote.config import Settings, did_you_mean, settings
 from bitquote.errors import InputError
 from bitquote.market import Game, OrderBookMarket, build
 from bitquote.run import CONFIG
+from bitquote.ternary.paths import choose
 
 CONF = Path(__file__).parent.parent / "conf"
 """conf/ is a sibling of this folder in a checkout and as bitquote.conf in an installation."""
@@ -63,6 +64,7 @@ def compose_recorded(directory: Path, overrides: Sequence[str] = ()) -> Composed
 def build_composed(node: dict[str, Any], sources: Mapping[str, str]) -> Composed:
     """Check a composed dictionary and build its market; `sources` names the files for the error messages."""
     checked = settings(node, sources)
+    choose()  # of the kernels: a word in the environment that cannot be followed is better said before the training
     try:
         return node, checked, build(checked.market)
     except InputError as error:
