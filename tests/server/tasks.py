@@ -84,7 +84,10 @@ def misbehave(client: Client, rank: int) -> Any:
 
 def sleep_long(client: Client, rank: int) -> None:
     """Stay."""
-    Path(f"{os.environ['TASK_MARKER']}.{rank}").write_text(str(os.getpid()))
+    marker = Path(f"{os.environ['TASK_MARKER']}.{rank}")
+    partial = Path(f"{marker}.partial")
+    partial.write_text(str(os.getpid()))
+    partial.rename(marker)  # whoever sees it finds the number in it
     time.sleep(600)
 
 
