@@ -204,7 +204,7 @@ def session(leader: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-@pytest.mark.parametrize("server", ["none", "shm"])
+@pytest.mark.parametrize("server", ["none", pytest.param("shm", marks=pytest.mark.study)])
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
     words = [*GAME, *SMALL, "learner.epochs=100000", f"server={server}", "output=stopped"]
     if server != "none":

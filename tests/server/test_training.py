@@ -74,6 +74,15 @@ def test_one_worker_without_delay_is_the_plain_run_to_the_bit(kind: str, tmp_pat
     assert json.loads((tmp_path / "served" / "metrics.json").read_text()) == served.metrics
 
 
+@pytest.mark.study
+@pytest.mark.timeout(900)
+def test_one_worker_of_another_process_is_the_plain_run_to_the_bit(tmp_path: Path) -> None:
+    plain = run(LEARNERS["distill"], tmp_path / "plain")
+    served = run(LEARNERS["distill"], tmp_path / "served", server=ServerConfig(engine="shm", workers=1, consistency="bsp", tau=0))
+    assert same_policy(plain, served)
+    assert curves(tmp_path / "plain") == curves(tmp_path / "served")
+
+
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_a_resumed_run_at_a_server_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
     plain = run(LEARNERS[kind], tmp_path / "plain")
