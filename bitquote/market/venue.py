@@ -135,7 +135,7 @@ def accrue(maker):
 
 
 @kernel
-def _settle_markouts(state, now):
+def settle_markouts(state, now):
     """Settle the markouts that are due by `now` at the present mid."""
     maker = state.maker[0]
     while maker.markout_count > 0:
@@ -304,7 +304,7 @@ def advance(venue, flow, state, until):
             hazard -= (stop - maker.clock) * rate
             now = stop
         if maker.markout_count > 0:
-            _settle_markouts(state, now)
+            settle_markouts(state, now)
         maker.clock = now
         if arrived:
             flow_event(flow, state.flow, state.book, _nanoseconds(now), constant)
@@ -339,7 +339,7 @@ def liquidate(venue, state):
             cancel_order(state.book, state.quotes[i].slot)
             state.quotes[i].slot = -1
         state.quotes[i].pending = NOTHING
-    _settle_markouts(state, np.inf)
+    settle_markouts(state, np.inf)
     before = maker.position
     cost2 = 0
     if before != 0:

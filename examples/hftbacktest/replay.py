@@ -55,7 +55,7 @@ def load_run(directory: str | Path) -> tuple[OrderBookMarket, Any]:
         market = build(yaml.safe_load(file)["market"])
     if not isinstance(market, OrderBookMarket):
         raise InputError(f"{directory} is a run of the game: hftbacktest needs a policy of an order-book market")
-    tuned = read_json(directory / "tuning.json", "shift")
+    tuned = read_json(directory / "tuning.json", "shift", "scale")
     market = market.with_baseline(glft_shifted(market.game, tuned["shift"], tuned["scale"]))
     return market, load_policy(directory / POLICY)
 
@@ -201,6 +201,7 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     entry = latency if options.entry is None else options.entry
     models = Models(entry, latency if options.response is None else options.response, options.queue)
     memory, replayed = run(market, policy, convert(options.recording), models)
+    require_integer("--paths", options.paths, int(memory.done[0]))  # as many as were replayed: their chance is compared
     simulated = market.simulate(policy, options.paths, options.seed, threads=options.threads)
     result = compare(market, simulated, replayed) | {"models": models._asdict()}
     print_comparison(result, market, models)

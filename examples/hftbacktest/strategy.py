@@ -26,9 +26,9 @@ from bitquote.market.venue import (
     REPLACE,
     PathState,
     Venue,
-    _settle_markouts,
     allocate_path,
     send_quotes,
+    settle_markouts,
 )
 
 END_OF_DATA, GOT_FEED, GOT_RESPONSE = 1, 2, 3  # what hftbacktest's wait_next_feed returns, besides 0 for its timeout
@@ -194,7 +194,7 @@ def _watch_mid(hbt: Any, rules: Rules, memory: Memory) -> None:
     maker = memory.path.maker[0]
     now = hbt.current_timestamp
     maker.clock = (now - memory.counts[_ORIGIN]) * 1e-9
-    _settle_markouts(memory.path, maker.clock)
+    settle_markouts(memory.path, maker.clock)
     mid2 = best_tick(depth, 1, fine) + best_tick(depth, -1, fine)
     if mid2 != maker.mid2:
         at = memory.counts[_CHANGES] % _MIDS

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,9 +37,10 @@ from bitquote.evaluation.statistics import Interval, two_level_interval
 from bitquote.learning import NetworkConfig, PathwiseConfig, TrainerConfig, train
 from bitquote.learning.module import BETAS
 from bitquote.learning.schedule import learning_rate_factor
-from bitquote.market import Game, OrderBookMarket, build
+from bitquote.market import Game, OrderBookMarket, build, shipped_configuration
 from bitquote.quoting import GameParameters, dynamic_program, symmetric_constant
 from bitquote.run import write_json
+from bitquote.server.config import core_count
 from bitquote.ternary import Policy, QuoteNetwork, quote_batch
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -97,14 +97,14 @@ def regression(variant: Variant, seed: int, quick: bool) -> np.ndarray:
     config = NetworkConfig(**variant.network)
     names = tuple(f"x{i}" for i in range(8))
     torch.manual_seed(seed)
-    quantisers = {key: variant.network[key] for key in ("weight_scale", "head") if key in variant.network}
     network = QuoteNetwork(
         names,
         (3.0,) * 8,
         hidden=tuple(config.hidden),
         architecture=config.architecture,
         input_quantisation=config.input_quantisation,
-        **quantisers,
+        weight_scale=config.weight_scale,
+        head=config.head,
     )
     updates = 300 if quick else 3000
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003, betas=BETAS, weight_decay=0.0)
@@ -157,7 +157,7 @@ TASKS = {
 def _tuned_market(quick: bool) -> OrderBookMarket:
     """The order book whose observations carry tuned GLFT quotes, as `bitquote train` has it."""
     words = yaml.safe_load((CONF / "benchmark" / "default.yaml").read_text())["tuning"]
-    market = build(yaml.safe_load((CONF / "market" / "order_book.yaml").read_text()))
+    market = build(shipped_configuration("order_book"))
     assert isinstance(market, OrderBookMarket)
     return market.with_baseline(tune_glft(market, threads=1, **words | ({"paths": 32} if quick else {})).table)
 
@@ -288,7 +288,7 @@ def main() -> int:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all; of the order book a choice")
     parser.add_argument("--seeds", type=int, default=5, help="at least 2")
     parser.add_argument("--output", type=Path, default=Path("studies/ternary"))
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--processes", type=int, default=core_count())
     parser.add_argument("--quick", action="store_true", help="tiny budgets, to see that it runs")
     options = parser.parse_args()
     console = Console(width=130)

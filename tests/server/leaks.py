@@ -65,7 +65,7 @@ def nothing_left(private: Path) -> Iterator[None]:
     yield
     gc.collect()
     until = time.monotonic() + 10.0
-    while (descriptors() > files or children() > processes) and time.monotonic() < until:
+    while (descriptors() > files or children() - processes) and time.monotonic() < until:
         time.sleep(0.01)  # threads of clients that were closed end a little later
     assert descriptors() <= files, opened()
     assert children() <= processes

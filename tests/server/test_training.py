@@ -78,7 +78,8 @@ def test_one_worker_without_delay_is_the_plain_run_to_the_bit(kind: str, tmp_pat
 @pytest.mark.timeout(900)
 def test_one_worker_of_another_process_is_the_plain_run_to_the_bit(tmp_path: Path) -> None:
     plain = run(LEARNERS["distill"], tmp_path / "plain")
-    served = run(LEARNERS["distill"], tmp_path / "served", server=ServerConfig(engine="shm", workers=1, consistency="bsp", tau=0))
+    server = ServerConfig(engine="shm", workers=1, consistency="bsp", tau=0)
+    served = run(LEARNERS["distill"], tmp_path / "served", server=server)
     assert same_policy(plain, served)
     assert curves(tmp_path / "plain") == curves(tmp_path / "served")
 
