@@ -44,7 +44,7 @@ CONSTANTS = 6
 
 _WIDEST = MAX_WIDTH + BLOCK
 _FOUR = 4 * _WIDEST
-_EXPONENT = 0x7FF0000000000000  # all ones in what is not finite
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 class PolicyArguments(NamedTuple):
@@ -65,13 +65,12 @@ def padded(width, multiple):
 def scale_inputs(observation, scales, activations):
     """Write clip(o, ±range) · (127 / range) to `activations` float32; False if an observation is not finite."""
     inputs = observation.size
-    bits = observation.view(np.int64)
     unsound = 0
     for i in range(inputs):
         bound = np.float64(scales[i])
         clipped = np.float32(min(max(observation[i], -bound), bound))
         activations[i] = clipped * scales[inputs + i]
-        unsound |= np.int64(bits[i] & _EXPONENT == _EXPONENT)
+        unsound |= np.int64(not abs(observation[i]) <= _LARGEST)  # vectorises, as isfinite does not; NaN too
     return unsound == 0
 
 

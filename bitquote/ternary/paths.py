@@ -30,7 +30,7 @@ def choose(wanted: str | None = None) -> Choice:
     if wanted is None:
         if simd.AVAILABLE:
             return Choice("avx2", f"{processor} has AVX2")
-        return Choice("portable", f"{processor} has no AVX2")
+        return Choice("portable", f"{processor} has no AVX2, or numba is told not to use it")
     if wanted not in CODES:
         raise InputError(f"{source} is {wanted!r}: must be one of {', '.join(CODES)}")
     if wanted == "avx2" and not simd.AVAILABLE:

@@ -50,6 +50,10 @@ class Policy:
         self.arguments = tuple(self._arrays)
         self.update(tensors)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whoever unpickles it takes the path of its own machine."""
+        return Policy, (self.description, self.metadata, self._tensors)
+
     @property
     def architecture(self) -> str:
         """The word for it: "ternary" or "fp32"."""

@@ -1,8 +1,8 @@
 """AVX2 for numba: vectors as values that LLVM keeps in registers, and the few operations that the kernels need.
 
 Every operation is one instruction or two. `pmaddubsw`, the one that LLVM does not find by itself, multiplies 32
-unsigned bytes by 32 signed ones and adds neighbouring products to 16 words. On a machine without AVX2 (`AVAILABLE` is
-False) these functions compile to a trap: callers branch around them.
+unsigned bytes by 32 signed ones and adds neighbouring products to 16 words. Where there is no AVX2 (`AVAILABLE` is
+False) that one compiles to a trap, and callers branch around it.
 """
 
 # pyright: reportUntypedFunctionDecorator=none
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import populate_array
 
-AVAILABLE = bool(llvm.get_host_cpu_features().get("avx2", False))
-"""Whether this machine's processor has AVX2."""
+AVAILABLE = "+avx2" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+"""Whether numba compiles for AVX2 here: the processor has it, and no variable of numba's leaves it out."""
 
 _BYTE, _WORD, _INT = ir.IntType(8), ir.IntType(16), ir.IntType(32)
 

@@ -188,3 +188,15 @@ def test_a_batch_is_its_rows(build, adversarial, rows, hidden, path):
     expected = [quote_kernel(observation, *policy.arguments) for observation in observations]
     np.testing.assert_array_equal(out, expected)
     assert out[rows // 2].tolist() == [policy.no_quote, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_observations_of_another_type_are_read_as_what_they_are(build, dtype):
+    policy = build(7).policy()  # an odd number of features
+    observation = np.array([1, -1, 2, 0, 3, 1, -1])
+    assert quote_kernel(observation.astype(dtype), *policy.arguments) == policy.quote(observation)
+    if dtype == np.float32:
+        for value in (np.nan, np.inf, -np.inf):
+            broken = observation.astype(dtype)
+            broken[-1] = value
+            assert quote_kernel(broken, *policy.arguments) == (policy.no_quote, 0.0)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -38,3 +43,21 @@ def test_a_wish_that_cannot_be_fulfilled(monkeypatch):
     monkeypatch.setattr(simd, "AVAILABLE", False)
     with pytest.raises(InputError, match="must be 'portable'"):
         choose()
+
+
+def test_a_policy_travels_to_the_path_of_the_machine_that_it_comes_to(build, monkeypatch):
+    policy = build().policy(market={"name": "game"})
+    data = pickle.dumps(policy)
+    monkeypatch.setenv(VARIABLE, "portable")
+    arrived = pickle.loads(data)
+    observation = np.linspace(-1.0, 1.0, 6)
+    assert arrived.path == "portable" and arrived.metadata == policy.metadata
+    assert arrived.quote(observation) == policy.quote(observation)
+
+
+def test_what_numba_leaves_out_is_not_used():
+    code = "from bitquote.ternary import paths; print(*paths.choose())"
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    environment["NUMBA_CPU_NAME"] = "generic"
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("portable")
