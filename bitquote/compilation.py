@@ -13,6 +13,10 @@ from numba import njit
 
 _COMPILED = (".", "book", "flow", "market", "ternary")  # rooms with kernels
 
+# Every compiled function is optimised again, with all that it calls, by each that calls it: a long chain of calls costs
+# minutes. `merged` is for a function with one caller, whose part it becomes before either is compiled, and for one that
+# returns views of arrays, whose references are then the caller's to count or not to.
+merged = njit(inline="always")
 kernel = njit(cache=True, nogil=True, _nrt=False)
 inlined = njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 
@@ -25,6 +29,7 @@ def _forget_stale_kernels() -> None:
     """
     package = Path(__file__).parent
     sources = sorted(path for room in _COMPILED for path in (package / room).glob("*.py"))
+    sources = [path for path in sources if not path.name.endswith("configuration.py")]  # which no kernel reads
     states = [f"{path.relative_to(package)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sources]
     stamp = sha256("\n".join(states).encode()).hexdigest()
     record = package / "__pycache__" / "kernels.stamp"

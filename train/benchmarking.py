@@ -10,11 +10,13 @@ from bitquote import run
 from bitquote.config import Settings
 from bitquote.errors import InputError
 from bitquote.evaluation import check_seeds
+from bitquote.market import Game
 from bitquote.report.table import print_benchmark
 from bitquote.ternary import Policy, load_policy
 
 from .composition import compose, compose_recorded
 from .judging import judge, tune, tuning_of_run, with_baseline
+from .scenarios import judge_scenarios, market_names
 from .sweeping import SWEEP, finished_runs
 from .words import refuse, split
 
@@ -25,6 +27,10 @@ CHANGEABLE = ("benchmark.paths", "benchmark.seed", "threads")
 def benchmark(words: Sequence[str]) -> dict[str, Any]:
     """The content of benchmark.json, which is also printed as a table and written."""
     own, overrides = split(words, ("run", "output"))
+    named = next((word.partition("=")[2] for word in overrides if word.startswith("market=")), "")
+    several = market_names(named)
+    if len(several) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
+        return _judge_several(several, own, [word for word in overrides if not word.startswith("market=")])
     if "run" in own:
         result, path = _judge_runs(own["run"], overrides, own.get("output"))
     else:
@@ -41,6 +47,25 @@ def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[st
     _check_writable(path)
     check_seeds(settings.benchmark.seed, [], settings.benchmark.tuning.seed)
     return judge(settings, market, {}, [], tune(settings, market)), path
+
+
+def _judge_several(names: Sequence[str], own: Mapping[str, str], overrides: Sequence[str]) -> dict[str, Any]:
+    """Several markets, and in each of them the policies of runs, wherever these were trained."""
+    if "run" not in own:
+        return judge_scenarios(names, overrides, own.get("output"), {}, [], None)
+    directories = _directories(own["run"])
+    _, settings, market = compose_recorded(directories[0])
+    policies, seeds = _policies(directories, settings)
+    if isinstance(market, Game):
+        raise InputError(f"run {directories[0]} was trained in a game: must be an order book to be judged in another")
+    table = tuning_of_run(directories[0], settings, market).table
+    return judge_scenarios(names, overrides, own.get("output"), policies, seeds, table)
+
+
+def _trained_in(text: str, name: str) -> bool:
+    """Whether the market `name` is the one that the first of the runs recorded."""
+    record, *_ = compose_recorded(_directories(text)[0])
+    return record["market"]["name"] == name
 
 
 def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:

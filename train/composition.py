@@ -25,6 +25,7 @@ from bitquote.config import Settings, did_you_mean, settings
 from bitquote.errors import InputError
 from bitquote.market import Game, OrderBookMarket, build
 from bitquote.run import CONFIG
+from bitquote.ternary import load_policy
 from bitquote.ternary.paths import choose
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -66,7 +67,7 @@ def build_composed(node: dict[str, Any], sources: Mapping[str, str]) -> Composed
     checked = settings(node, sources)
     choose()  # of the kernels: a word in the environment that cannot be followed is better said before the training
     try:
-        return node, checked, build(checked.market)
+        return node, checked, build(checked.market, load_policy)
     except InputError as error:
         raise InputError(f"{sources['market']}: {error}") from None
 

@@ -37,6 +37,7 @@ __all__ = [
     "ahead_of",
     "allocate",
     "best_price",
+    "best_quantity",
     "best_slot",
     "cancel_order",
     "clear_trades",
@@ -252,6 +253,14 @@ def best_slot(book, side):
     index = side_index(side)
     state = book.sides[index]
     return np.int64(book.levels[level_at(book, index, state.best)].head) if state.levels > 0 else NONE
+
+
+@inlined
+def best_quantity(book, side):
+    """Quantity at the best price of a side, 0 when it is empty."""
+    index = side_index(side)
+    state = book.sides[index]
+    return book.levels[level_at(book, index, state.best)].quantity if state.levels > 0 else 0
 
 
 @kernel

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
-from bitquote.flow.poisson import QUANTILES, PoissonFlow
+from bitquote.market.flow_configuration import LISTS, MAX_SIZE, SECTIONS, FlowConfig, compiled_flow
 from bitquote.market.game import Game
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.venue import Venue
+from bitquote.market.venue import MOST_MAKERS, ON_BEST, ON_FILL, Venue
+from bitquote.quoting import QUOTERS
 from bitquote.quoting.glft import glft
 from bitquote.quoting.parameters import GameParameters
 
-_MAX_SIZE = 2**31  # lots or ticks: products of price and quantity stay within int64
+_REQUOTE = {"never": 0, "fill": ON_FILL, "best": ON_BEST, "fill_or_best": ON_FILL | ON_BEST}
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,17 @@ class VenueConfig:
     taker_fee: float = 0.0  # fraction of the notional
     markout: float = 1.0  # horizon of the markout, s
     no_quote: float = 100.0  # ticks: a half-spread from here on means no quotes
+    levels: int = 1  # quotes a side
+    level_spacing: int = 1  # ticks between them
+    requote: str = "never"  # when makers are asked between two decisions: never, fill, best, fill_or_best
+    requote_gap: float = 0.0  # s between two such moments at least
     window: int = 1024  # ticks of the book's dense window
     capacity: int = 8192  # live orders of the book
 
     def check(self) -> None:
         require_number("market.venue.tick", self.tick, 1e-12, 1e12)
         require_number("market.venue.lot", self.lot, 1e-12, 1e12)
-        require_integer("market.venue.order_size", self.order_size, 1, _MAX_SIZE)
+        require_integer("market.venue.order_size", self.order_size, 1, MAX_SIZE)
         require_number("market.venue.decision_interval", self.decision_interval, 1e-6, 1e6)
         require_integer("market.venue.decisions", self.decisions, 1, 1_000_000)
         for name in ("latency_new", "latency_cancel"):
@@ -67,40 +72,29 @@ class VenueConfig:
             require_number(f"market.venue.{name}", getattr(self, name), -0.1, 0.1)
         require_number("market.venue.markout", self.markout, 0.0, above=True)
         require_number("market.venue.no_quote", self.no_quote, 0.0, 1e9, above=True)
+        require_integer("market.venue.levels", self.levels, 1, 16)
+        require_integer("market.venue.level_spacing", self.level_spacing, 1, 1_000_000)
+        require_choice("market.venue.requote", self.requote, tuple(_REQUOTE))
+        require_number("market.venue.requote_gap", self.requote_gap, 0.0, 1e6)
         require_integer("market.venue.window", self.window, 8, 2**24)
         require_integer("market.venue.capacity", self.capacity, 64, 2**24)
 
 
 @dataclass(frozen=True)
-class FlowConfig:
-    """Background flow; sizes and distances are `{mean: x}` (geometric) or `{quantiles: [...]}`, equally spaced 0..1."""
+class RivalConfig:
+    """Other makers in the same book."""
 
-    price: float  # efficient price at the start
-    volatility: float  # of the efficient price, price per square root of a second
-    limit_rate: float  # limit orders per second and side
-    limit_distance: dict[str, Any]  # ticks behind the efficient price, from 0
-    cancel_rate: float  # cancellations per second and resting order
-    market_rate_bid: float  # market sell orders per second
-    market_rate_ask: float  # market buy orders per second
-    market_size: dict[str, Any]  # lots
-    limit_size: dict[str, Any]  # lots
-    market_reach: int = 1_000_000  # ticks from the best quote at which a market order stops: a price band
-    stale_cancel_rate: float = 0.0  # per second and side: a best quote that the efficient price has passed is pulled
-    jump_rate: float = 0.0  # jumps of the efficient price per second
-    jump_size: float = 0.0  # standard deviation of a jump, price
-    informed_rate: float = 0.0  # arrivals per second of traders who may know the efficient price
-    toxicity: float = 0.0  # share of them that knows it and trades on it
+    quoter: str  # a closed form, `self` (the very quoter that is judged or trained), or the path of a policy
+    copies: int = 1
+    gamma: float | None = None  # risk aversion of a closed form, where it is not the market's
 
     def check(self) -> None:
-        require_number("market.flow.price", self.price, 0.0, above=True)
-        for name in ("volatility", "jump_size", "informed_rate", "jump_rate", "stale_cancel_rate"):
-            require_number(f"market.flow.{name}", getattr(self, name), 0.0, 1e9)
-        for name in ("limit_rate", "market_rate_bid", "market_rate_ask"):
-            require_number(f"market.flow.{name}", getattr(self, name), 0.0, 1e7)
-        require_number("market.flow.limit_rate", self.limit_rate, 0.0, above=True)
-        require_number("market.flow.cancel_rate", self.cancel_rate, 0.0, 1e6, above=True)
-        require_integer("market.flow.market_reach", self.market_reach, 0, 1_000_000_000)
-        require_number("market.flow.toxicity", self.toxicity, 0.0, 1.0)
+        require_integer("market.rivals.copies", self.copies, 1, MOST_MAKERS - 1)
+        known = self.quoter in QUOTERS or self.quoter == "self" or self.quoter.endswith(".safetensors")
+        require(known, "market.rivals.quoter", self.quoter,
+                f"self, the path of a policy.safetensors, or one of {', '.join(QUOTERS)}")  # fmt: skip
+        if self.gamma is not None:
+            require_number("market.rivals.gamma", self.gamma, 1e-12, 1e12)
 
 
 @dataclass(frozen=True)
@@ -113,8 +107,10 @@ class OrderBookConfig:
     flow: FlowConfig
     kind: str = "order_book"
     name: str = "order_book"
+    description: str = ""  # one line
     source: str = ""
     units: str = "price x order size"
+    rivals: list[RivalConfig] = field(default_factory=list)
     recording: dict[str, Any] = field(default_factory=dict)
 
 
@@ -127,8 +123,11 @@ class GameConfig(GameParameters):
 
 
 _KINDS = {"game": GameConfig, "order_book": OrderBookConfig}
-_NESTED = {"closed_form": ClosedFormConfig, "venue": VenueConfig, "flow": FlowConfig}
-_TEXT = ("kind", "name", "source", "units", "fill_convention", "mid_convention")
+_NESTED = {"closed_form": ClosedFormConfig, "venue": VenueConfig, "flow": FlowConfig, **SECTIONS}
+_LISTS = {"rivals": RivalConfig, **LISTS}
+_TEXT = (
+    "kind", "name", "description", "source", "units", "requote", "quoter", "side", "fill_convention", "mid_convention",
+)  # fmt: skip
 
 
 def shipped_configuration(name: str) -> dict[str, Any]:
@@ -137,16 +136,36 @@ def shipped_configuration(name: str) -> dict[str, Any]:
     for folder in folders:
         file = folder / "market" / f"{name}.yaml"
         if file.is_file():
-            return yaml.safe_load(file.read_text(encoding="utf-8"))
+            return _with_bases(yaml.safe_load(file.read_text(encoding="utf-8")))
     raise InputError(f"market {name!r} is not among the markets that ship with bitquote")
 
 
-def build(config: Mapping[str, Any]) -> Game | OrderBookMarket:
-    """The market that `config` describes; every error is one line that names the field."""
+def _with_bases(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration laid over those that its `defaults` name, as Hydra does it."""
+    whole: dict[str, Any] = {}
+    for base in config.pop("defaults", []):
+        if base != "_self_":
+            whole = _laid_over(whole, shipped_configuration(base))
+    return _laid_over(whole, config)
+
+
+def _laid_over(base: Any, over: Any) -> Any:
+    if not isinstance(base, Mapping) or not isinstance(over, Mapping):
+        return over
+    return {**base, **{key: _laid_over(base.get(key), value) for key, value in over.items()}}
+
+
+def build(
+    config: Mapping[str, Any], load_policy: Callable[[str], Any] | None = None
+) -> Game | OrderBookMarket:
+    """The market that `config` describes; every error is one line that names the field.
+
+    `load_policy` reads the policies that rivals are made of (bitquote.ternary.load_policy).
+    """
     require(isinstance(config, Mapping), "market", config, "a mapping of settings")
     kind = require_choice("market.kind", config.get("kind"), tuple(_KINDS))
     schema = _typed(_KINDS[kind], config, "market")
-    return _game(schema) if isinstance(schema, GameConfig) else _order_book(schema)
+    return _game(schema) if isinstance(schema, GameConfig) else _order_book(schema, load_policy)
 
 
 def _typed(schema: type, values: Any, where: str) -> Any:
@@ -163,17 +182,23 @@ def _typed(schema: type, values: Any, where: str) -> Any:
             raise InputError(f"{where}.{name} is missing: {schema.__name__} needs it")
     made = {}
     for key, value in values.items():
-        if key in _NESTED:
+        if key in _NESTED and value is not None:
             value = _typed(_NESTED[key], value, f"{where}.{key}")
+        elif key in _LISTS:
+            require(isinstance(value, Sequence) and not isinstance(value, str), f"{where}.{key}", value, "a list")
+            value = [_typed(_LISTS[key], item, f"{where}.{key}[{i}]") for i, item in enumerate(value)]
         elif key in _TEXT:
             require(isinstance(value, str), f"{where}.{key}", value, "text")
         elif key == "recording":
             require(isinstance(value, Mapping), f"{where}.{key}", value, "a mapping of figures")
         made[key] = value
     try:
-        return schema(**made)
+        built = schema(**made)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
+    if hasattr(built, "check"):
+        built.check()
+    return built
 
 
 def _game(config: GameConfig) -> Game:
@@ -181,10 +206,8 @@ def _game(config: GameConfig) -> Game:
     return Game(GameParameters(**{name: getattr(config, name) for name in names}), name=config.name)
 
 
-def _order_book(config: OrderBookConfig) -> OrderBookMarket:
+def _order_book(config: OrderBookConfig, load_policy: Callable[[str], Any] | None) -> OrderBookMarket:
     rules, flow = config.venue, config.flow
-    rules.check()
-    flow.check()
     for name in ("A", "k", "sigma"):
         require_number(f"market.closed_form.{name}", getattr(config.closed_form, name), 1e-12, 1e12)
     require_integer("market.closed_form.max_inventory", config.closed_form.max_inventory, 1, 100_000)
@@ -194,10 +217,11 @@ def _order_book(config: OrderBookConfig) -> OrderBookMarket:
         horizon=rules.decision_interval * rules.decisions, steps=rules.decisions,
         max_inventory=config.closed_form.max_inventory, fill_convention="exponential", mid_convention="gaussian",
     )  # fmt: skip
-    require(flow.price / rules.tick < _MAX_SIZE, "market.flow.price", flow.price, f"below {_MAX_SIZE} ticks")
+    highest = flow.price / rules.tick * math.prod(max(move.factor, 1.0) for move in flow.regime)
+    require(highest < MAX_SIZE, "market.flow.price", flow.price, f"below {MAX_SIZE} ticks, after all moves")
     require(
-        game.max_inventory * rules.order_size < _MAX_SIZE, "market.closed_form.max_inventory", game.max_inventory,
-        f"below {_MAX_SIZE} lots in all",
+        game.max_inventory * rules.order_size < MAX_SIZE, "market.closed_form.max_inventory", game.max_inventory,
+        f"below {MAX_SIZE} lots in all",
     )  # fmt: skip
     venue = Venue(
         order_size=rules.order_size,
@@ -212,54 +236,34 @@ def _order_book(config: OrderBookConfig) -> OrderBookMarket:
         no_quote=float(rules.no_quote),
         price_unit=rules.tick / rules.order_size,
         penalty=game.penalty,
+        levels=rules.levels,
+        level_spacing=rules.level_spacing,
+        requote=_REQUOTE[rules.requote],
+        requote_gap=float(rules.requote_gap),
     )
     return OrderBookMarket(
         name=config.name, source=config.source, units=config.units, game=game, tick=float(rules.tick),
-        lot=float(rules.lot), venue=venue, flow=_compiled_flow(flow, rules.tick),
+        lot=float(rules.lot), venue=venue, flow=compiled_flow(flow, rules.tick),
         window=rules.window, capacity=rules.capacity,
         recording=dict(config.recording), baseline=glft(game),
+        rivals=_rivals(config.rivals, game, load_policy),
     )  # fmt: skip
 
 
-def _compiled_flow(flow: FlowConfig, tick: float) -> PoissonFlow:
-    return PoissonFlow(
-        price=flow.price / tick,
-        volatility=flow.volatility / tick,
-        jump_rate=float(flow.jump_rate),
-        jump_size=flow.jump_size / tick,
-        limit_rate=float(flow.limit_rate),
-        cancel_rate=float(flow.cancel_rate),
-        stale_cancel_rate=float(flow.stale_cancel_rate),
-        market_rate_bid=float(flow.market_rate_bid),
-        market_rate_ask=float(flow.market_rate_ask),
-        market_reach=flow.market_reach,
-        informed_rate=flow.informed_rate * flow.toxicity,
-        limit_distance=quantile_table("market.flow.limit_distance", flow.limit_distance, 0),
-        limit_size=quantile_table("market.flow.limit_size", flow.limit_size, 1),
-        market_size=quantile_table("market.flow.market_size", flow.market_size, 1),
-    )
-
-
-def quantile_table(field_name: str, distribution: Any, low: int) -> np.ndarray:
-    """QUANTILES equally likely integers of at least `low`: int64 (QUANTILES,).
-
-    `distribution` is `{mean: x}`, a geometric law that begins at `low`, or `{quantiles: [...]}`, equally spaced
-    quantiles from 0 to 1 with straight lines between them.
-    """
-    require(
-        isinstance(distribution, Mapping) and len(distribution) == 1 and set(distribution) <= {"mean", "quantiles"},
-        field_name, distribution, "{mean: number} or {quantiles: [numbers]}",
-    )  # fmt: skip
-    middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    if "mean" in distribution:
-        mean = require_number(f"{field_name}.mean", distribution["mean"], low, 1e6)
-        if mean == low:
-            return np.full(QUANTILES, low, np.int64)
-        success = 1.0 / (1.0 + mean - low)
-        return low + np.floor(np.log1p(-middles) / np.log1p(-success)).astype(np.int64)
-    values = distribution["quantiles"]
-    good = isinstance(values, (list, tuple)) or type(values).__name__ == "ListConfig"
-    require(good and 2 <= len(values) <= 100_000, f"{field_name}.quantiles", values, "a list of at least two numbers")
-    numbers = np.array([require_number(f"{field_name}.quantiles", v, low, _MAX_SIZE) for v in values])
-    require(bool((np.diff(numbers) >= 0).all()), f"{field_name}.quantiles", list(values), "in ascending order")
-    return np.rint(np.interp(middles, np.linspace(0.0, 1.0, numbers.size), numbers)).astype(np.int64)
+def _rivals(
+    configs: Sequence[RivalConfig], game: GameParameters, load_policy: Callable[[str], Any] | None
+) -> tuple[Any, ...]:
+    rivals: list[Any] = []
+    for config in configs:
+        if config.quoter == "self":
+            rival = None
+        elif config.quoter in QUOTERS:
+            own = game if config.gamma is None else dataclasses.replace(game, gamma=config.gamma)
+            rival = QUOTERS[config.quoter](own)
+        elif load_policy is None:
+            raise InputError(f"market.rivals.quoter is {config.quoter!r}: build() needs load_policy to read a policy")
+        else:
+            rival = load_policy(config.quoter)
+        rivals += [rival] * config.copies
+    require(len(rivals) < MOST_MAKERS, "market.rivals", len(rivals), f"at most {MOST_MAKERS - 1} makers")
+    return tuple(rivals)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any, cast
 
-from numba import cfunc, typeof, types
+from numba import cfunc, njit, typeof, types
 from numba.core.dispatcher import Dispatcher
 
 from bitquote.errors import InputError, require
@@ -17,9 +18,10 @@ class FunctionPointer(types.WrapperAddressProtocol):
     """
 
     def __init__(self, function: Dispatcher, arguments: tuple):
-        self._signature = types.UniTuple(types.float64, 2)(types.float64[::1], *(typeof(a) for a in arguments))
+        inputs = (types.float64[::1], *(typeof(a) for a in arguments))
+        self._signature = types.UniTuple(types.float64, _outputs(function, inputs))(*inputs)
         # A user's function may live where numba cannot cache it, such as an interactive session; it compiles at once.
-        cache = function.py_func.__module__.startswith("bitquote.")
+        cache = function.py_func.__module__.startswith("bitquote.") and function.py_func.__closure__ is None
         self._compiled = cfunc(self._signature, cache=cache)(function.py_func)
 
     def __wrapper_address__(self) -> int:
@@ -44,8 +46,32 @@ def function_and_arguments(quoter: Any, observation_size: int) -> tuple[Dispatch
     if isinstance(quoter, Dispatcher):
         return quoter, ()
     if isinstance(quoter, tuple) and len(quoter) == 2 and isinstance(quoter[0], Dispatcher):
-        return quoter[0], tuple(quoter[1])
+        return _bound(quoter[0], tuple(quoter[1]))
     raise InputError(
         f"the quoter is {type(quoter).__name__}: must be a QuoteTable, a policy, an njit function of an "
-        "observation that returns (half_spread, skew), or such a function with a tuple of its arguments"
+        "observation that returns (half_spread, skew), or (half_spread, skew, size), or such a function with a tuple "
+        "of its arguments"
     )
+
+
+def _bound(function: Dispatcher, arguments: tuple) -> tuple[Dispatcher, tuple]:
+    """The function with its arguments built in, where these are numbers: one signature, one compiled market for all."""
+    if not arguments or not all(isinstance(argument, Number) for argument in arguments):
+        return function, arguments
+
+    @njit
+    def bound(observation):
+        return function(observation, *arguments)
+
+    return bound, ()
+
+
+def _outputs(function: Dispatcher, inputs: tuple) -> int:
+    """How many numbers a quoter returns: 2, or 3 with a size."""
+    if function.py_func.__module__.startswith("bitquote.") and function.py_func.__closure__ is None:
+        return 2  # our own: known, and compiled once less
+    function.compile(inputs)
+    returned = function.overloads[inputs].signature.return_type
+    count = len(returned) if isinstance(returned, types.BaseTuple) else 1
+    require(count in (2, 3), "the quoter", f"a function that returns {count}", "one of (half_spread, skew[, size])")
+    return count

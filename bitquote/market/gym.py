@@ -22,14 +22,15 @@ from numba import njit
 from bitquote.environments import register
 from bitquote.errors import InputError, require, require_integer
 from bitquote.flow.random import next_word, normal, seed_generator, uniform
-from bitquote.market.action import distances, quote_prices
+from bitquote.market.accounts import liquidate, wealth
+from bitquote.market.action import distances, quote_prices, size_of
+from bitquote.market.clock import advance, quote_delay, send_quotes
 from bitquote.market.configuration import build, shipped_configuration
 from bitquote.market.game import Game
 from bitquote.market.game_paths import compile_rules
 from bitquote.market.observation import observe
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.rollout import rekey, start_path
-from bitquote.market.venue import advance, allocate_path, liquidate, send_quotes, wealth
+from bitquote.market.rollout import ask_one, rekey, start_path, state_for
 from bitquote.quoting.parameters import GameParameters
 
 register()
@@ -99,17 +100,25 @@ def _game_step(rules, generator, inventory, bound, bid, ask):
 
 
 class OrderBookEpisodes:
-    """`count` episodes of the order-book market side by side, each with a book of its own."""
+    """`count` episodes of the order-book market side by side, each with a book of its own.
 
-    def __init__(self, market: OrderBookMarket, count: int):
+    Where the market asks makers between decisions, the last action is applied again around the mid of that moment.
+    Rivals quote as they are configured; those that are `self` do what the action says.
+    """
+
+    def __init__(self, market: OrderBookMarket, count: int, sizes: bool = False):
         self.market = market
         self.count = count
-        far = np.float32(market.venue.no_quote)
-        self.action_space = spaces.Box(np.array([-far, -far]), np.array([far, far]), dtype=np.float32)
+        far, most = np.float32(market.venue.no_quote), np.float32(market.game.max_inventory)
+        low, high = [-far, -far, np.float32(0.0)], [far, far, most]
+        entries = 3 if sizes else 2
+        self.action_space = spaces.Box(np.array(low[:entries]), np.array(high[:entries]), dtype=np.float32)
         self.horizon = market.venue.decisions
         self.observation_size = market.observation_size
         self._features = market.baseline_features()
-        self._states = [allocate_path(market.window, market.capacity) for _ in range(count)]
+        self._quoters, self._mirrors = market.rival_quoters()
+        memory = (market.window, market.capacity)
+        self._states = [state_for(market.venue, market.flow, memory, len(self._quoters)) for _ in range(count)]
         self._seeds = np.zeros(count, np.int64)
         self._observations = np.zeros((count, self.observation_size))
 
@@ -118,7 +127,7 @@ class OrderBookEpisodes:
         self._seeds[index] = seed
         state = self._states[index]
         start_path(self.market.venue, self.market.flow, state, seed, 0, 0)
-        observe(self.market.venue, state, 0, self._features, self._observations[index])
+        observe(self.market.venue, state, 0, 0, self._features, self._observations[index])
 
     def observe(self, index: int, step: int) -> np.ndarray:
         """The observation of episode `index` before `step`, or at the horizon."""
@@ -126,28 +135,47 @@ class OrderBookEpisodes:
 
     def step(self, index: int, step: int, action: np.ndarray) -> float:
         """Play `action` at `step`; the reward."""
+        size = float(action[2]) if action.size > 2 else 1.0
         return _book_step(
-            self.market.venue, self.market.flow, self._states[index], self._features, self._seeds[index], step,
-            float(action[0]), float(action[1]), self._observations[index],
+            self.market.venue, self.market.flow, self._states[index], self._quoters, self._mirrors, self._features,
+            self._seeds[index], step, (float(action[0]), float(action[1]), size), self._observations[index],
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _book_step(venue, flow, state, features, seed, step, half_spread, skew, observation):
+def _send(venue, flow, state, quoters, mirrors, features, step, action, rolls):
+    """Send the quotes of the action, of the rivals that mirror it, and of the other rivals."""
+    prices = np.empty(2, np.int64)
+    for n in range(len(quoters)):
+        if mirrors[n]:
+            bid, ask = distances(action[0], action[1], venue.no_quote)
+            quote_prices(state, n, bid, ask, -1.0, prices)
+            send_quotes(venue, state, n, prices, size_of(action, venue.order_size), quote_delay(flow, state))
+        else:
+            ask_one(venue, flow, state, n, quoters[n], features, step, 0.0, 0.0, rolls)
+    state.public[0].asked = state.maker[0].clock
+    state.public[0].wake = np.inf
+
+
+@njit(cache=True, nogil=True)
+def _book_step(venue, flow, state, quoters, mirrors, features, seed, step, action, observation):
     """Quote, run to the next decision (and liquidate at the horizon), observe; the reward."""
     maker = state.maker[0]
     before = wealth(venue, maker)
     squared = maker.squared
     rekey(state, seed, 0, step)
-    prices = np.empty(2, np.int64)
-    bid, ask = distances(half_spread, skew, venue.no_quote)
-    quote_prices(state, bid, ask, -1.0, prices)
-    send_quotes(venue, state, prices)
-    advance(venue, flow, state, (step + 1) * venue.decision_interval)
+    state.public[0].turn = step % len(quoters)
+    until = (step + 1) * venue.decision_interval
+    decides = True
+    while maker.clock < until:
+        _send(venue, flow, state, quoters, mirrors, features, step, action, decides)
+        advance(venue, flow, state, until)
+        decides = False
     last = step + 1 == venue.decisions
     if last:
-        liquidate(venue, state)
-    observe(venue, state, min(step + 1, venue.decisions - 1), features, observation)
+        for n in range(len(quoters)):
+            liquidate(venue, state, n)
+    observe(venue, state, 0, min(step + 1, venue.decisions - 1), features, observation)
     if last:
         observation[1] = 0.0  # time_left
         observation[2] = 0.0
@@ -185,7 +213,7 @@ class _Environment(gymnasium.Env):
         """Quote until the next decision."""
         if not 0 <= self._step < self._episodes.horizon:
             raise InputError("the episode has ended: call reset() before step()")
-        reward = self._episodes.step(0, self._step, _checked(action, (2,)))
+        reward = self._episodes.step(0, self._step, _checked(action, self.action_space.shape))
         self._step += 1
         observation = self._episodes.observe(0, self._step).astype(np.float32)
         return observation, float(reward), self._step == self._episodes.horizon, False, {}
@@ -221,7 +249,7 @@ class _Vector(VectorEnv):
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Quote in every episode; one that has ended begins anew instead, with reward 0."""
-        actions = _checked(actions, (self.num_envs, 2))
+        actions = _checked(actions, self.action_space.shape)
         if (self._steps < 0).any():
             raise InputError("no episode has begun: call reset() before step()")
         rewards = np.zeros(self.num_envs)
@@ -257,17 +285,22 @@ class GameVector(_Vector):
 
 
 class OrderBookEnvironment(_Environment):
-    """`bitquote/OrderBook-v0`; `market` is an `OrderBookMarket` or its configuration, by default the shipped one."""
+    """`bitquote/OrderBook-v0`; `market` is an `OrderBookMarket` or its configuration, by default the shipped one.
 
-    def __init__(self, market: OrderBookMarket | Mapping[str, Any] | None = None):
-        super().__init__(OrderBookEpisodes(_order_book(market), 1))
+    With `sizes` the action has a third entry, the size of every quote in order sizes.
+    """
+
+    def __init__(self, market: OrderBookMarket | Mapping[str, Any] | None = None, sizes: bool = False):
+        super().__init__(OrderBookEpisodes(_order_book(market), 1, sizes))
 
 
 class OrderBookVector(_Vector):
     """`bitquote/OrderBook-v0`, `num_envs` at a time."""
 
-    def __init__(self, num_envs: int = 1, market: OrderBookMarket | Mapping[str, Any] | None = None):
-        super().__init__(OrderBookEpisodes(_order_book(market), require_integer("num_envs", num_envs, 1)))
+    def __init__(
+        self, num_envs: int = 1, market: OrderBookMarket | Mapping[str, Any] | None = None, sizes: bool = False
+    ):
+        super().__init__(OrderBookEpisodes(_order_book(market), require_integer("num_envs", num_envs, 1), sizes))
 
 
 def _order_book(market: OrderBookMarket | Mapping[str, Any] | None) -> OrderBookMarket:

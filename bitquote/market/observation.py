@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE, ahead_of, level_quantity, next_price, order_quantity
-from bitquote.compilation import inlined, kernel
-from bitquote.market.venue import others_best
+from bitquote.book.matching import NO_PRICE, ahead_of, next_price
+from bitquote.compilation import kernel
+from bitquote.market.venue import others_best, others_quantity
 
 # name, range that the policy's input quantiser covers
 FEATURES = (
@@ -59,37 +59,46 @@ def look_up(table, step, inventory):
 
 
 @kernel
-def observe(venue, state, step, table, observation):
-    """Fill `observation` (float64[SIZE]) at the decision `step` and roll the decaying statistics forward."""
-    maker = state.maker[0]
+def observe(venue, state, n, step, table, observation):
+    """Fill `observation` (float64[SIZE]) of maker `n` at the decision `step`, and roll the decaying statistics on."""
+    maker = state.maker[n]
+    order = float(venue.order_size)
+    maker.flow_fast = _FAST * maker.flow_fast + maker.net_volume / order
+    maker.flow_medium = _MEDIUM * maker.flow_medium + maker.net_volume / order
+    maker.flow_slow = _SLOW * maker.flow_slow + maker.net_volume / order
+    maker.activity = _MEDIUM * maker.activity + (1.0 - _MEDIUM) * maker.trades
+    maker.change = 0.5 * (maker.mid2 - maker.decision_mid2)
+    maker.variance = _SLOW * maker.variance + (1.0 - _SLOW) * maker.change * maker.change
+    maker.net_volume = 0
+    maker.trades = 0
+    maker.decision_mid2 = maker.mid2
+    look(venue, state, n, step, table, observation)
+
+
+@kernel
+def look(venue, state, n, step, table, observation):
+    """Fill `observation` between two decisions: the statistics stay, and what has happened since is added to them."""
+    maker = state.maker[n]
     book = state.book
-    bid = others_best(state, 1)
-    ask = others_best(state, -1)
+    bid = others_best(state, n, 1)
+    ask = others_best(state, n, -1)
     order = float(venue.order_size)
 
     observation[TIME_LEFT] = 1.0 - step / venue.decisions
     observation[3] = 1.0
     observation[_SPREAD] = float(ask - bid) if bid != NO_PRICE and ask != NO_PRICE else 0.0
-    _observe_depth(state, bid, ask, observation)
+    _observe_depth(state, n, bid, ask, observation)
 
-    maker.flow_fast = _FAST * maker.flow_fast + maker.net_volume / order
-    maker.flow_medium = _MEDIUM * maker.flow_medium + maker.net_volume / order
-    maker.flow_slow = _SLOW * maker.flow_slow + maker.net_volume / order
-    maker.activity = _MEDIUM * maker.activity + (1.0 - _MEDIUM) * maker.trades
-    change = 0.5 * (maker.mid2 - maker.decision_mid2)
-    maker.variance = _SLOW * maker.variance + (1.0 - _SLOW) * change * change
-    maker.net_volume = 0
-    maker.trades = 0
-    maker.decision_mid2 = maker.mid2
-    observation[_FLOW] = maker.flow_fast
-    observation[_FLOW + 1] = maker.flow_medium
-    observation[_FLOW + 2] = maker.flow_slow
+    since = maker.net_volume / order
+    observation[_FLOW] = maker.flow_fast + since
+    observation[_FLOW + 1] = maker.flow_medium + since
+    observation[_FLOW + 2] = maker.flow_slow + since
     observation[_ACTIVITY] = maker.activity
     observation[_VOLATILITY] = math.sqrt(maker.variance)
-    observation[_MOMENTUM] = change
+    observation[_MOMENTUM] = maker.change + 0.5 * (maker.mid2 - maker.decision_mid2)
 
     for i in range(2):
-        quote = state.quotes[i]
+        quote = state.quotes[n, i, 0]  # the best of the ladder
         observation[_QUEUE + i] = 0.0
         observation[_AGE + i] = 0.0
         if quote.slot >= 0:
@@ -104,18 +113,8 @@ def observe(venue, state, step, table, observation):
     observation[GLFT_HALF_SPREAD], observation[GLFT_SKEW] = look_up(table, step, inventory)
 
 
-@inlined
-def _others_quantity(state, side, price):
-    """Quantity at `price` that is not the maker's own."""
-    quantity = level_quantity(state.book, side, price)
-    quote = state.quotes[0 if side > 0 else 1]
-    if quote.slot >= 0 and quote.price == price:
-        quantity -= order_quantity(state.book, quote.slot)
-    return quantity
-
-
 @kernel
-def _observe_depth(state, bid, ask, observation):
+def _observe_depth(state, n, bid, ask, observation):
     """Imbalance over 1, 3 and 5 occupied levels from others' best prices on, and the microprice against the mid."""
     bids = 0.0
     asks = 0.0
@@ -125,10 +124,10 @@ def _observe_depth(state, bid, ask, observation):
     for k in range(len(_LEVELS)):
         while level < _LEVELS[k]:
             if bid_price != NO_PRICE:
-                bids += _others_quantity(state, 1, bid_price)
+                bids += others_quantity(state, n, 1, bid_price)
                 bid_price = next_price(state.book, 1, bid_price)
             if ask_price != NO_PRICE:
-                asks += _others_quantity(state, -1, ask_price)
+                asks += others_quantity(state, n, -1, ask_price)
                 ask_price = next_price(state.book, -1, ask_price)
             level += 1
         total = bids + asks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,15 @@ import numpy as np
 from numba import njit
 
 from bitquote.errors import require, require_integer, require_number
-from bitquote.flow.poisson import PoissonFlow
+from bitquote.flow.crowd import Crowd
 from bitquote.market import observation
 from bitquote.market.function_pointer import FunctionPointer, function_and_arguments
 from bitquote.market.rollout import Exploration, Quoter, allocate_rollout, run_paths
 from bitquote.market.simulation import Rollout, Simulation, Tape
 from bitquote.market.tape import record_tape
-from bitquote.market.venue import Venue
+from bitquote.market.venue import MOST_MAKERS, Venue
 from bitquote.quoting.parameters import GameParameters
-from bitquote.quoting.table import QuoteTable, check
+from bitquote.quoting.table import QuoteTable, check, no_quote
 
 SIMULATION_FIELDS = (
     "profit", "terminal_inventory", "fills", "turnover", "max_drawdown", "mean_spread", "penalty",
@@ -28,7 +28,7 @@ SIMULATION_FIELDS = (
 
 @dataclass(frozen=True)
 class OrderBookMarket:
-    """A market with a price-time-priority book, background flow, and one maker.
+    """A market with a price-time-priority book, a crowd, and one maker or several.
 
     Attributes:
         name: Its name, written into every result.
@@ -43,6 +43,7 @@ class OrderBookMarket:
         window: Ticks of the book's dense window.
         capacity: Live orders that a book holds.
         recording: Figures of the recording that the market was calibrated from; empty without one.
+        rivals: Other makers in the same book, tables or policies; None is the very quoter that is run.
         baseline: GLFT-like table that observations carry as `glft_half_spread` and `glft_skew`.
     """
 
@@ -53,11 +54,12 @@ class OrderBookMarket:
     tick: float
     lot: float
     venue: Venue
-    flow: PoissonFlow
+    flow: Crowd
     window: int
     capacity: int
     recording: dict[str, Any]
     baseline: QuoteTable
+    rivals: tuple[Any, ...] = ()
 
     kind = "order_book"
     observation_names = observation.NAMES
@@ -105,9 +107,23 @@ class OrderBookMarket:
         function, arguments = function_and_arguments(quoter, self.observation_size)
         return Quoter(np.zeros((2, 0, 1)), FunctionPointer(function, arguments), arguments)
 
+    def _together(self, quoters: Sequence[Any]) -> tuple[Quoter, ...]:
+        """Several quoters for one book, of one type: a table takes the others' function, which is never called."""
+        ready = [self._quoter(quoter) for quoter in quoters]
+        functions = [quoter for quoter in ready if quoter.table.shape[1] == 0]
+        for other in functions[1:]:
+            require(
+                other.function.signature() == functions[0].function.signature(), "the quoters", "of several kinds",
+                "tables and functions of one kind: policies, or njit functions with arguments of the same types",
+            )  # fmt: skip
+        if functions:
+            kind = functions[0]
+            ready = [q if q.table.shape[1] == 0 else Quoter(q.table, kind.function, kind.arguments) for q in ready]
+        return tuple(ready)
+
     def _run(
         self,
-        quoter: Any,
+        quoters: Sequence[Any],
         paths: int,
         seed: int,
         exploration: Exploration,
@@ -118,9 +134,19 @@ class OrderBookMarket:
         paths = require_integer("paths", paths, 1)
         seed = require_integer("seed", seed, 0, 2**63 - 1)
         return run_paths(
-            self.venue, self.flow, (self.window, self.capacity), self._quoter(quoter), self.baseline_features(),
+            self.venue, self.flow, (self.window, self.capacity), self._together(quoters), self.baseline_features(),
             exploration, paths=paths, seed=seed, threads=threads, record=record, progress=progress,
         )  # fmt: skip
+
+    def rival_quoters(self) -> tuple[tuple[Quoter, ...], np.ndarray]:
+        """The makers of a book whose first is driven from outside, and which of them mirror it: bool (makers,)."""
+        mirrors = np.array([True, *(rival is None for rival in self.rivals)])
+        table = no_quote(self.game)
+        return self._together([table, *(table if rival is None else rival for rival in self.rivals)]), mirrors
+
+    def makers(self, quoter: Any) -> list[Any]:
+        """`quoter` and the market's rivals, in the order of their accounts."""
+        return [quoter, *(quoter if rival is None else rival for rival in self.rivals)]
 
     def summaries(
         self,
@@ -131,7 +157,22 @@ class OrderBookMarket:
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Everything a path is summed up in, a structured array `SUMMARY` (paths,); money in `units`."""
-        return self._run(quoter, paths, seed, Exploration(), threads, None, progress)
+        return self._run(self.makers(quoter), paths, seed, Exploration(), threads, None, progress)[:, 0]
+
+    def compete(
+        self,
+        quoters: Sequence[Any],
+        paths: int,
+        seed: int,
+        threads: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Several makers in one book, instead of the market's rivals: `SUMMARY` (paths, makers).
+
+        Whose message comes first of those that arrive together goes round from decision to decision.
+        """
+        require(1 <= len(quoters) <= MOST_MAKERS, "quoters", len(quoters), f"1 to {MOST_MAKERS} of them")
+        return self._run(quoters, paths, seed, Exploration(), threads, None, progress)
 
     def simulate(
         self,
@@ -165,13 +206,28 @@ class OrderBookMarket:
         """
         record = allocate_rollout(require_integer("paths", paths, 1), self.venue.decisions)
         noise = Exploration(float(exploration[0]), float(exploration[1]), int(start_inventory), bool(dither))
-        self._run(quoter, paths, seed, noise, threads, record, None)
+        self._run(self.makers(quoter), paths, seed, noise, threads, record, None)
         return record
 
-    def tape(self, seconds: float, seed: int, levels: int = 20, snapshot_interval: float = 1.0) -> Tape:
-        """The market's public history without a maker: what calibration and pictures read."""
+    def tape(
+        self,
+        seconds: float,
+        seed: int,
+        levels: int = 20,
+        snapshot_interval: float = 1.0,
+        *,
+        quoters: Sequence[Any] = (),
+        path: int = 0,
+    ) -> Tape:
+        """The market's public history: what calibration and pictures read. Without `quoters`, without any maker.
+
+        The same seed and path give the crowd the same random numbers, whoever quotes.
+        """
         require_number("seconds", seconds, 0.0, above=True)
-        return record_tape(self, float(seconds), require_integer("seed", seed, 0), levels, snapshot_interval)
+        makers = self._together(quoters or [no_quote(self.game)])
+        return record_tape(
+            self, makers, float(seconds), require_integer("seed", seed, 0), path, levels, snapshot_interval
+        )
 
 
 @njit(cache=True)

@@ -5,29 +5,23 @@ Training, benchmark and deployment call this kernel. A quoter is a table, or a c
 compiled once for all of them, and Python is entered once a block of paths.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from bitquote.book.matching import NO_PRICE, reset
+from bitquote.compilation import merged
 from bitquote.errors import require
-from bitquote.flow.poisson import PoissonFlow, seed_book
+from bitquote.flow.crowd import Crowd, begin_flow
 from bitquote.flow.random import normal, seed_generator, uniform
-from bitquote.market.action import distances, quote_prices
-from bitquote.market.observation import SIZE, look_up, observe
+from bitquote.market.accounts import liquidate, wealth
+from bitquote.market.action import distances, quote_prices, size_of
+from bitquote.market.clock import advance, quote_delay, send_quotes
+from bitquote.market.observation import SIZE, look, look_up, observe
 from bitquote.market.simulation import Rollout, for_each_block
-from bitquote.market.venue import (
-    PathState,
-    Venue,
-    advance,
-    allocate_path,
-    liquidate,
-    send_quotes,
-    update_mid,
-    wealth,
-)
+from bitquote.market.venue import PathState, Venue, allocate_path, update_mid
 
 WARM_UP = 5  # decision intervals before the maker arrives, over which the seeded book settles
 SUMMARY = np.dtype(
@@ -37,9 +31,22 @@ SUMMARY = np.dtype(
             "profit", "penalty", "terminal_inventory", "fills", "turnover", "max_drawdown", "mean_spread",
             "spread", "adverse_selection", "inventory", "fees", "liquidation",
             "markout", "unliquidated", "rejected", "events", "markout_lost",
+            "quoted_spread", "effective_spread", "depth", "two_sided", "realised_volatility", "volume",
+            "metaorders", "metaorder_lots", "metaorder_cost",
         )
     ]
 )  # fmt: skip
+"""What a path is summed up in, for each maker; from `quoted_spread` on, the market that all of them share.
+
+Money in price x order size; `mean_spread` and `markout` (of a maker) and `quoted_spread` and `effective_spread` (of
+the market: time-weighted, and volume-weighted twice the distance of trades from the mid) in ticks; `depth` lots at the
+two best prices; `two_sided` share of the time with a bid and an ask; `realised_volatility` ticks per square root of a
+second, over the steps of the clock; `volume` and `metaorder_lots` lots; `metaorder_cost` ticks a lot above the mid at
+the arrival of the metaorder.
+"""
+TALLY = np.dtype(
+    [(name, np.float64) for name in ("first", "wealth", "peak", "squared", "spread_sum", "spreads")]
+)  # of one maker, in price x order size, lots^2 s and ticks
 _FLOW_STREAM, _POLICY_STREAM, _PRICE_STREAM = 0, 1, 2
 
 
@@ -50,6 +57,9 @@ class Exploration(NamedTuple):
     skew: float = 0.0
     start_inventory: int = 0  # orders: the first inventory is uniform within +- this
     dither: bool = False  # stochastic rounding to ticks
+
+
+_NO_EXPLORATION = Exploration()
 
 
 class Quoter(NamedTuple):
@@ -65,73 +75,128 @@ def rekey(state, seed, path, step):
     """Give the flow of the decision `step` its own random numbers, whatever was drawn before; -1 is the warm-up."""
     seed_generator(state.flow.generator, seed, path, step + 1, _FLOW_STREAM)
     seed_generator(state.flow.price_generator, seed, path, step + 1, _PRICE_STREAM)
+    state.flow.now[0].hazard = 0.0
 
 
-@njit(cache=True)
-def _begin(flow, state, seed, path):
-    """A fresh book and fresh accounts for `path`."""
+@merged
+def _begin(flow, state, seed, path, clock):
+    """A fresh book and fresh accounts for `path` at the time `clock`."""
     reset(state.book)
     rekey(state, seed, path, -1)
-    seed_book(flow, state.flow, state.book)
+    begin_flow(flow, state.flow, state.book, clock)
     state.maker[:] = np.zeros_like(state.maker)
-    for i in range(2):
-        state.quotes[i].slot = -1
-        state.quotes[i].price = NO_PRICE
-        state.quotes[i].pending = 0
-        state.quotes[i].pending_price = NO_PRICE
-        state.quotes[i].filled = 0
-    update_mid(state)
+    state.public[:] = np.zeros_like(state.public)
+    state.public[0].wake = np.inf
+    state.public[0].clock = clock
+    state.public[0].bid = NO_PRICE
+    state.public[0].ask = NO_PRICE
+    for n in range(state.maker.size):
+        state.maker[n].clock = clock
+        for i in range(2):
+            for level in range(state.quotes.shape[2]):
+                quote = state.quotes[n, i, level]
+                quote.slot = -1
+                quote.price = NO_PRICE
+                quote.pending = 0
+                quote.pending_price = NO_PRICE
+                quote.filled = 0
+        update_mid(state, n)
 
 
 @njit(cache=True)
 def start_path(venue, flow, state, seed, path, start_inventory):
-    """Seed the book, let it settle, and hand the maker its first inventory, marked at the mid."""
-    _begin(flow, state, seed, path)
-    maker = state.maker[0]
-    maker.clock = -WARM_UP * venue.decision_interval
+    """Seed the book, let it settle, and hand each maker its first inventory, marked at the mid."""
+    _begin(flow, state, seed, path, -WARM_UP * venue.decision_interval)
     advance(venue, flow, state, 0.0)
-    maker.squared = 0.0
-    maker.squared_clock = 0.0
-    maker.net_volume = 0
-    maker.trades = 0
-    maker.decision_mid2 = maker.mid2
-    if start_inventory > 0:
-        generator = np.empty(2, np.uint64)
-        seed_generator(generator, seed, path, 0, _POLICY_STREAM)
-        orders = int(uniform(generator) * (2 * start_inventory + 1)) - start_inventory
-        maker.position = orders * venue.order_size
-        maker.cash = -(maker.position * maker.mid2) // 2
+    public = state.public[0]
+    public.spread_time = 0.0
+    public.two_sided_time = 0.0
+    public.depth_time = 0.0
+    public.effective2 = 0
+    public.lots = 0
+    public.squared_moves = 0.0
+    public.wake = np.inf
+    generator = np.empty(2, np.uint64)
+    seed_generator(generator, seed, path, 0, _POLICY_STREAM)
+    for n in range(state.maker.size):
+        maker = state.maker[n]
+        maker.squared = 0.0
+        maker.squared_clock = 0.0
+        maker.net_volume = 0
+        maker.trades = 0
+        maker.decision_mid2 = maker.mid2
+        if start_inventory > 0:
+            orders = int(uniform(generator) * (2 * start_inventory + 1)) - start_inventory
+            maker.position = orders * venue.order_size
+            maker.cash = -(maker.position * maker.mid2) // 2
 
 
 @njit(cache=True)
-def _decide(venue, state, quoter, baseline, exploration, step, generator, observation, record, row, prices):
-    """Observe, ask the quoter, explore, record; returns the distances asked for, in ticks."""
-    observe(venue, state, step, baseline, observation)
-    inventory = observation[0]
+def _ask(venue, quoter, observation, step):
+    """(half-spread, skew, bid, ask, lots) that a quoter asks for; distances from the mid in ticks."""
     table, function, arguments = quoter
     if table.shape[1] > 0:
-        bid, ask = look_up(table, step, inventory)
-        half_spread = 0.5 * (bid + ask)
-        skew = 0.5 * (bid - ask)
-    else:
-        half_spread, skew = function(observation, *arguments)
-        if row >= 0:
-            record.observation[row, step] = observation
-            record.mean[row, step, 0] = half_spread
-            record.mean[row, step, 1] = skew
+        bid, ask = look_up(table, step, observation[0])
+        return 0.5 * (bid + ask), 0.5 * (bid - ask), bid, ask, venue.order_size
+    action = function(observation, *arguments)
+    bid, ask = distances(action[0], action[1], venue.no_quote)
+    return action[0], action[1], bid, ask, size_of(action, venue.order_size)
+
+
+@njit(cache=True)
+def _decide(venue, flow, state, n, quoter, exploration, step, generator, observation, record, row, prices, shift):
+    """Ask the quoter, explore (`shift` keeps the noise), record, send."""
+    half_spread, skew, bid, ask, size = _ask(venue, quoter, observation, step)
+    explores = exploration.half_spread > 0.0 or exploration.skew > 0.0
+    if row >= 0 and quoter.table.shape[1] == 0:
+        record.observation[row, step] = observation
+        record.mean[row, step, 0] = half_spread
+        record.mean[row, step, 1] = skew
+    if explores and quoter.table.shape[1] == 0:
         if exploration.half_spread > 0.0:
-            half_spread += exploration.half_spread * normal(generator)
+            shift[0] = exploration.half_spread * normal(generator)
         if exploration.skew > 0.0:
-            skew += exploration.skew * normal(generator)
+            shift[1] = exploration.skew * normal(generator)
+        half_spread += shift[0]
+        skew += shift[1]
         bid, ask = distances(half_spread, skew, venue.no_quote)
     if row >= 0:
         record.action[row, step, 0] = half_spread
         record.action[row, step, 1] = skew
     dither = uniform(generator) if exploration.dither else -1.0
-    quote_prices(state, bid, ask, dither, prices)
+    quote_prices(state, n, bid, ask, dither, prices)
+    send_quotes(venue, state, n, prices, size, quote_delay(flow, state))
 
 
 @njit(cache=True)
+def ask_one(venue, flow, state, n, quoter, baseline, step, half_spread_shift, skew_shift, decides):
+    """Ask maker `n` and send its quotes, shifted by exploration noise in ticks.
+
+    `decides` says whether this is a decision of its own, at which the statistics that are observed move on.
+    """
+    observation = np.empty(SIZE, np.float64)
+    prices = np.empty(2, np.int64)
+    if decides:
+        observe(venue, state, n, step, baseline, observation)
+    else:
+        look(venue, state, n, step, baseline, observation)
+    half_spread, skew, bid, ask, size = _ask(venue, quoter, observation, step)
+    if half_spread_shift != 0.0 or skew_shift != 0.0:
+        bid, ask = distances(half_spread + half_spread_shift, skew + skew_shift, venue.no_quote)
+    quote_prices(state, n, bid, ask, -1.0, prices)
+    send_quotes(venue, state, n, prices, size, quote_delay(flow, state))
+
+
+@njit(cache=True)
+def ask_all(venue, flow, state, quoters, baseline, step, shifts, decides):
+    """Ask every maker, with the exploration noise `shifts` (makers, 2) of its last decision."""
+    for n in range(len(quoters)):
+        ask_one(venue, flow, state, n, quoters[n], baseline, step, shifts[n, 0], shifts[n, 1], decides)
+    state.public[0].asked = state.maker[0].clock
+    state.public[0].wake = np.inf
+
+
+@merged
 def _record_outcome(venue, state, record, row, step, reward, prices, mid2, held):
     order = float(venue.order_size)
     maker = state.maker[0]
@@ -140,66 +205,123 @@ def _record_outcome(venue, state, record, row, step, reward, prices, mid2, held)
     record.mid[row, step + 1] = 0.5 * maker.mid2
     for i in range(2):
         side = 1 - 2 * i
-        record.filled[row, step, i] = state.quotes[i].filled / order
+        filled = 0
+        for level in range(state.quotes.shape[2]):
+            filled += state.quotes[0, i, level].filled
+        record.filled[row, step, i] = filled / order
         record.distance[row, step, i] = np.inf if prices[i] == NO_PRICE else side * (0.5 * mid2 - prices[i])
 
 
-@njit(cache=True)
-def _run_path(venue, flow, state, quoter, baseline, exploration, seed, path, record, row, summary):
-    """One episode; `row` is its row in `record`, or -1 for none."""
+@merged
+def _run_path(venue, flow, state, quoters, baseline, exploration, seed, path, record, row, summaries):
+    """One episode into `summaries` (makers,); `row` is the first maker's row in `record`, or -1 for none."""
     start_path(venue, flow, state, seed, path, exploration.start_inventory)
-    maker = state.maker[0]
+    makers = len(quoters)
     generator = np.empty(2, np.uint64)
     observation = np.empty(SIZE, np.float64)
     prices = np.empty(2, np.int64)
-    before = wealth(venue, maker)
-    first = before
-    peak = before
-    squared_before = 0.0
-    squared_unit = 1.0 / (float(venue.order_size) * float(venue.order_size))
-    spread_sum = 0.0
-    spread_count = 0
+    first_prices = np.empty(2, np.int64)
+    shifts = np.zeros((makers, 2))
+    tallies = np.zeros(makers, TALLY)
+    for n in range(makers):
+        tallies[n].first = tallies[n].wealth = tallies[n].peak = wealth(venue, state.maker[n])
+    maker = state.maker[0]
     if row >= 0:
         record.inventory[row, 0] = maker.position / venue.order_size
         record.mid[row, 0] = 0.5 * maker.mid2
         record.start[row] = 0
     for step in range(venue.decisions):
         rekey(state, seed, path, step)
-        seed_generator(generator, seed, path, step + 1, _POLICY_STREAM)
-        _decide(venue, state, quoter, baseline, exploration, step, generator, observation, record, row, prices)
+        state.public[0].asked = maker.clock
+        state.public[0].wake = np.inf
+        state.public[0].turn = (step + path) % makers
+        for n in range(makers):
+            seed_generator(generator, seed, path, step + 1, _POLICY_STREAM + 16 * n)
+            for i in range(2):
+                for level in range(state.quotes.shape[2]):
+                    state.quotes[n, i, level].filled = 0
+            observe(venue, state, n, step, baseline, observation)
+            noise = exploration if n == 0 else _NO_EXPLORATION
+            at = row if n == 0 else -1
+            _decide(
+                venue, flow, state, n, quoters[n], noise, step, generator, observation, record, at, prices, shifts[n]
+            )
+            if state.quotes[n, 0, 0].pending_price != NO_PRICE and state.quotes[n, 1, 0].pending_price != NO_PRICE:
+                tallies[n].spread_sum += prices[1] - prices[0]
+                tallies[n].spreads += 1
+            if n == 0:
+                first_prices[:] = prices
         mid2 = maker.mid2
-        for i in range(2):
-            state.quotes[i].filled = 0
-        send_quotes(venue, state, prices)
-        if state.quotes[0].pending_price != NO_PRICE and state.quotes[1].pending_price != NO_PRICE:
-            spread_sum += prices[1] - prices[0]
-            spread_count += 1
-        summary.events += advance(venue, flow, state, (step + 1) * venue.decision_interval)
+        until = (step + 1) * venue.decision_interval
+        while True:
+            summaries[0].events += advance(venue, flow, state, until)
+            if maker.clock >= until:
+                break
+            ask_all(venue, flow, state, quoters, baseline, step, shifts, False)
         held = maker.position  # at the horizon, what is left to liquidate
         if step == venue.decisions - 1:
-            _close(venue, state, summary)
-        now = wealth(venue, maker)
-        reward = now - before - venue.penalty * squared_unit * (maker.squared - squared_before)
-        squared_before = maker.squared
-        before = now
-        peak = max(peak, now)
-        summary.max_drawdown = max(summary.max_drawdown, peak - now)
-        if row >= 0:
-            _record_outcome(venue, state, record, row, step, reward, prices, mid2, held)
-    summary.profit = before - first
-    summary.penalty = venue.penalty * squared_unit * maker.squared
-    summary.mean_spread = spread_sum / spread_count if spread_count > 0 else np.nan
+            _sum_up_market(venue, state, summaries)
+            for n in range(makers):
+                _close(venue, state, n, summaries[n])
+        for n in range(makers):
+            reward = _tally(venue, state.maker[n], tallies[n], summaries[n])
+            if row >= 0 and n == 0:
+                _record_outcome(venue, state, record, row, step, reward, first_prices, mid2, held)
+    for n in range(makers):
+        _sum_up(venue, state.maker[n], tallies[n], summaries[n])
+
+
+@merged
+def _tally(venue, maker, tally, summary):
+    """The reward of a maker's last decision, and its drawdown so far."""
+    now = wealth(venue, maker)
+    unit = 1.0 / (float(venue.order_size) * float(venue.order_size))
+    reward = now - tally.wealth - venue.penalty * unit * (maker.squared - tally.squared)
+    tally.squared = maker.squared
+    tally.wealth = now
+    tally.peak = max(tally.peak, now)
+    summary.max_drawdown = max(summary.max_drawdown, tally.peak - now)
+    return reward
+
+
+@merged
+def _sum_up(venue, maker, tally, summary):
+    """What a maker's episode came to."""
+    unit = 1.0 / (float(venue.order_size) * float(venue.order_size))
+    summary.profit = tally.wealth - tally.first
+    summary.penalty = venue.penalty * unit * maker.squared
+    summary.mean_spread = tally.spread_sum / tally.spreads if tally.spreads > 0 else np.nan
     # The remainder of the mark-to-market, so that the attribution adds up to the profit.
     summary.inventory = summary.profit - (
         summary.spread + summary.adverse_selection + summary.fees + summary.liquidation
     )
 
 
+@merged
+def _sum_up_market(venue, state, summaries):
+    """What the market was like for everybody, before the makers leave it."""
+    public = state.public[0]
+    flow = state.flow.now[0]
+    seconds = venue.decisions * venue.decision_interval
+    two_sided = public.two_sided_time > 0.0
+    for n in range(summaries.size):
+        summary = summaries[n]
+        summary.quoted_spread = public.spread_time / public.two_sided_time if two_sided else np.nan
+        summary.depth = public.depth_time / public.two_sided_time if two_sided else np.nan
+        summary.two_sided = public.two_sided_time / seconds
+        summary.effective_spread = public.effective2 / public.lots if public.lots > 0 else np.nan
+        summary.realised_volatility = 0.5 * np.sqrt(public.squared_moves / seconds)
+        summary.volume = public.lots
+        summary.metaorders = flow.parents
+        summary.metaorder_lots = flow.parent_filled
+        summary.metaorder_cost = 0.5 * flow.parent_cost2 / flow.parent_filled if flow.parent_filled > 0 else np.nan
+
+
 @njit(cache=True)
-def _close(venue, state, summary):
-    """Liquidate and split the accounts by source."""
-    maker = state.maker[0]
-    position, cost2, left = liquidate(venue, state)
+def _close(venue, state, n, summary):
+    """Liquidate maker `n` and split its accounts by source."""
+    maker = state.maker[n]
+    position, cost2, left = liquidate(venue, state, n)
     unit = venue.price_unit
     summary.terminal_inventory = position / venue.order_size
     summary.unliquidated = left / venue.order_size
@@ -215,12 +337,12 @@ def _close(venue, state, summary):
 
 
 @njit(cache=True, nogil=True)
-def _run_block(venue, flow, state, quoter, baseline, exploration, seed, first, record, first_row, summaries):
+def _run_block(venue, flow, state, quoters, baseline, exploration, seed, first, record, first_row, summaries):
     """Paths `first`, `first + 1`, ... into `summaries`; into `record` from `first_row` on unless that is -1."""
-    for k in range(summaries.size):
+    for k in range(summaries.shape[0]):
         row = first_row + k if first_row >= 0 else -1
         _run_path(
-            venue, flow, state, quoter, baseline, exploration, seed, first + k, record, row, summaries[k]
+            venue, flow, state, quoters, baseline, exploration, seed, first + k, record, row, summaries[k]
         )
 
 
@@ -242,9 +364,9 @@ def allocate_rollout(paths: int, decisions: int) -> Rollout:
 
 def run_paths(
     venue: Venue,
-    flow: PoissonFlow,
+    flow: Crowd,
     memory: tuple[int, int],
-    quoter: Quoter,
+    quoters: tuple[Quoter, ...],
     baseline: np.ndarray,
     exploration: Exploration,
     *,
@@ -254,26 +376,37 @@ def run_paths(
     record: Rollout | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Run `paths` episodes over threads; the result does not depend on their number. Returns SUMMARY (paths,).
+    """Run `paths` episodes over threads; the result does not depend on their number. Returns SUMMARY (paths, makers).
 
-    `memory` is (window ticks, capacity in orders) of the book that each thread keeps. Raises InputError when a book
-    had no room for an order, or a markout horizon held more fills than the ring: nothing is dropped unsaid.
+    `memory` is (window ticks, capacity in orders) of the book that each thread keeps. `exploration` and `record` are
+    the first quoter's. Raises InputError when a book had no room for an order, or a markout horizon held more fills
+    than the ring: nothing is dropped unsaid.
     """
-    summaries = np.zeros(paths, SUMMARY)
+    summaries = np.zeros((paths, len(quoters)), SUMMARY)
     buffers = allocate_rollout(0, 0) if record is None else record
     idle: list[PathState] = []
 
     def run(first: int, last: int) -> None:
-        state = idle.pop() if idle else allocate_path(*memory)
+        state = idle.pop() if idle else state_for(venue, flow, memory, len(quoters))
         row = -1 if record is None else first
         _run_block(
-            venue, flow, state, quoter, baseline, exploration, seed, first, buffers, row, summaries[first:last]
+            venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row, summaries[first:last]
         )
         idle.append(state)
 
     for_each_block(run, paths, threads, block=min(64, max(1, paths // 8)), progress=progress)
-    full = sum(int(state.flow.refused[0]) for state in idle)
-    require(full == 0, "market.venue.capacity", memory[1], f"larger: the book was full for {full} orders")
+    check_room(idle, memory[1])
     lost = int(summaries["markout_lost"].sum())
     require(lost == 0, "market.venue.markout", venue.markout, f"shorter: {lost} fills had no room for their markout")
     return summaries
+
+
+def state_for(venue: Venue, flow: Crowd, memory: tuple[int, int], makers: int) -> PathState:
+    """Arrays for one path of this market."""
+    return allocate_path(*memory, makers, venue.levels, flow.queues.limit.shape[0])
+
+
+def check_room(states: Iterable[PathState], capacity: int) -> None:
+    """Raise InputError where a book had no room for an order."""
+    full = sum(int(state.flow.now["refused"][0]) for state in states)
+    require(full == 0, "market.venue.capacity", capacity, f"larger: the book was full for {full} orders")

@@ -1,86 +1,24 @@
-"""The public history of a simulated market without a maker, in the form that recordings are read into."""
+"""The public history of a simulated market, with or without makers, in the form that recordings are read into."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
-from bitquote.book.matching import NO_PRICE, best_price, clear_trades, level_quantity, next_price, trade_count
-from bitquote.flow.poisson import constant_rate, flow_event, move_price, total_rate
-from bitquote.flow.random import exponential
-from bitquote.market.rollout import start_path
+from bitquote.book.matching import NO_PRICE, best_price, level_quantity, next_price
+from bitquote.errors import require
+from bitquote.market.clock import advance
+from bitquote.market.rollout import Quoter, ask_all, check_room, rekey, start_path
 from bitquote.market.simulation import Tape
-from bitquote.market.venue import PRICE_STEPS, allocate_path
+from bitquote.market.venue import allocate_path
 
 if TYPE_CHECKING:
     from bitquote.market.order_book import OrderBookMarket
 
-TAPE_TRADE = np.dtype(
-    [("time", np.float64), ("price", np.int64), ("quantity", np.int64), ("aggressor", np.int8)], align=True
-)
-TAPE_QUOTE = np.dtype(
-    [
-        ("time", np.float64),
-        ("bid", np.int64),
-        ("ask", np.int64),
-        ("bid_quantity", np.int64),
-        ("ask_quantity", np.int64),
-    ],
-    align=True,
-)
-_BUFFER = 65536  # rows of the buffers between two returns to Python
-
-
-@njit(cache=True)
-def _run(flow, state, price_step, until, trades, quotes, last):
-    """Run the flow to `until` or until a buffer is nearly full; returns (time, trades, quotes written)."""
-    constant = constant_rate(flow)
-    maker = state.maker[0]
-    book = state.book
-    price_index = math.floor(maker.clock / price_step + 1e-6) + 1
-    n_trades = 0
-    n_quotes = 0
-    while n_trades + 4096 < trades.size and n_quotes + 1 < quotes.size:
-        now = maker.clock + exponential(state.flow.generator) / total_rate(flow, book, constant)
-        stop = min(until, price_index * price_step)
-        arrived = now < stop  # waiting times have no memory: what is left of one may be drawn anew
-        maker.clock = now if arrived else stop
-        if not arrived:
-            if price_index * price_step <= stop:
-                move_price(flow, state.flow, price_step)
-                price_index += 1
-            if stop >= until:
-                break
-            continue
-        flow_event(flow, state.flow, book, np.int64(now * 1e9), constant)
-        for i in range(trade_count(book)):
-            trade = book.trades[i]
-            row = trades[n_trades]
-            row.time = now
-            row.price = trade.price
-            row.quantity = trade.quantity
-            row.aggressor = trade.aggressor
-            n_trades += 1
-        clear_trades(book)
-        bid = best_price(book, 1)
-        ask = best_price(book, -1)
-        if bid == NO_PRICE or ask == NO_PRICE:
-            continue
-        bid_quantity = level_quantity(book, 1, bid)
-        ask_quantity = level_quantity(book, -1, ask)
-        if bid != last.bid or ask != last.ask or bid_quantity != last.bid_quantity or ask_quantity != last.ask_quantity:
-            last.time = now
-            last.bid = bid
-            last.ask = ask
-            last.bid_quantity = bid_quantity
-            last.ask_quantity = ask_quantity
-            quotes[n_quotes] = last
-            n_quotes += 1
-    return maker.clock, n_trades, n_quotes
+_ROOM = 65536  # rows of the buffers between two returns to Python
 
 
 @njit(cache=True)
@@ -97,34 +35,65 @@ def _snapshot(book, depth):
             price = next_price(book, side, price)
 
 
+@njit(cache=True, nogil=True)
+def _play(venue, flow, state, quoters, baseline, seed, path, step, decides, until):
+    """Let the makers decide if a decision begins here, and run to `until` (s)."""
+    shifts = np.zeros((len(quoters), 2))
+    last = min(step, venue.decisions - 1)
+    if decides:
+        rekey(state, seed, path, step)
+        state.public[0].turn = (step + path) % len(quoters)
+        ask_all(venue, flow, state, quoters, baseline, last, shifts, True)
+    while True:
+        advance(venue, flow, state, until)
+        if state.maker[0].clock >= until:
+            return
+        ask_all(venue, flow, state, quoters, baseline, last, shifts, False)
+
+
 def record_tape(
     market: OrderBookMarket,
+    quoters: tuple[Quoter, ...],
     seconds: float,
     seed: int,
+    path: int = 0,
     levels: int = 20,
     snapshot_interval: float = 1.0,
     progress: Callable[[float], None] | None = None,
 ) -> Tape:
-    """Trades, best quotes at every change, and depth every `snapshot_interval` s, of one path without a maker."""
-    state = allocate_path(market.window, market.capacity)
-    start_path(market.venue, market.flow, state, seed, 0, 0)
-    trades, quotes = np.zeros(_BUFFER, TAPE_TRADE), np.zeros(_BUFFER, TAPE_QUOTE)
-    last = np.zeros(1, TAPE_QUOTE)
-    price_step = market.venue.decision_interval / PRICE_STEPS
-    trade_parts: list[np.ndarray] = []
-    quote_parts: list[np.ndarray] = []
+    """Trades, best quotes at every change, and depth every `snapshot_interval` s, of one path with these makers.
+
+    After the horizon the makers go on quoting as in their last decision, without liquidating.
+    """
+    venue, flow = market.venue, market.flow
+    state = allocate_path(
+        market.window, market.capacity, len(quoters), venue.levels, flow.queues.limit.shape[0], _ROOM
+    )
+    start_path(venue, flow, state, seed, path, 0)
+    baseline = market.baseline_features()
+    written = state.tape.written[0]
+    trade_parts, quote_parts = [state.tape.trades[:0].copy()], [state.tape.quotes[:0].copy()]
     times = np.arange(snapshot_interval, seconds + 1e-9, snapshot_interval)
+    decisions = np.arange(1, int(np.ceil(seconds / venue.decision_interval))) * venue.decision_interval
+    stops = np.sort(np.concatenate((times, decisions, [seconds])))
+    stops = stops[np.r_[True, np.diff(stops) > 1e-9]]  # sums of fractions that differ in the last bits are one time
     depth = np.full((times.size, 2, levels, 2), np.nan)
-    for i, until in enumerate([*times, seconds]):
-        clock = -1.0
-        while clock < until:
-            clock, n_trades, n_quotes = _run(market.flow, state, price_step, until, trades, quotes, last[0])
-            trade_parts.append(trades[:n_trades].copy())
-            quote_parts.append(quotes[:n_quotes].copy())
-        if i < times.size:
-            _snapshot(state.book, depth[i])
+    written["trades"] = written["quotes"] = 0
+    taken, decided = 0, -1
+    for until in stops:
+        step = int(state.maker["clock"][0] / venue.decision_interval + 1e-6)
+        _play(venue, flow, state, quoters, baseline, seed, path, step, step > decided, until)
+        decided = step
+        require(written["lost"] == 0, "market.venue.decision_interval", venue.decision_interval, "shorter, for a tape")
+        trade_parts.append(state.tape.trades[: written["trades"]].copy())
+        quote_parts.append(state.tape.quotes[: written["quotes"]].copy())
+        written["trades"] = written["quotes"] = 0
+        if taken < times.size and until >= times[taken] - 1e-9:
+            _snapshot(state.book, depth[taken])
+            taken += 1
         if progress is not None:
-            progress(min(until, seconds))
+            progress(until)
+    check_room([state], market.capacity)
     trade, quote = np.concatenate(trade_parts), np.concatenate(quote_parts)
     depth *= np.array([market.tick, market.lot])
     return Tape(

@@ -18,7 +18,7 @@ from bitquote.report.surface import Surface, matched
 from bitquote.report.table import ranked
 
 BID, ASK, MID, POLICY, BASELINE = "#1f77b4", "#d62728", "#333333", "#e8710a", "#5b7fa6"
-_PART_COLOURS = dict(zip(PARTS, ("#4c9f70", "#c8553d", "#8d99ae", "#edc948", "#7b5ea7"), strict=True))
+PART_COLOURS = dict(zip(PARTS, ("#4c9f70", "#c8553d", "#8d99ae", "#edc948", "#7b5ea7"), strict=True))
 _ABSENT = "#dddddd"
 
 
@@ -188,7 +188,7 @@ def _draw_attribution(axis: Axes, rows: list[dict[str, Any]], units: str) -> Non
     for part in PARTS:
         values = np.array([row["attribution"][part] for row in rows])
         left = np.where(values >= 0.0, gained, lost)
-        axis.barh(places, values, left=left, height=0.6, color=_PART_COLOURS[part], label=part.replace("_", " "))
+        axis.barh(places, values, left=left, height=0.6, color=PART_COLOURS[part], label=part.replace("_", " "))
         gained, lost = gained + np.maximum(values, 0.0), lost + np.minimum(values, 0.0)
     axis.plot([row["mean_profit"] for row in rows], places, "D", color="black", markersize=4, label="mean profit")
     axis.axvline(0.0, color=MID, linewidth=0.8)

@@ -15,8 +15,9 @@ from bitquote.book.matching import (
     order_side,
     trade_count,
 )
+from bitquote.flow.crowd import begin_flow, constant_rate, flow_event, total_rate, without_extras
 from bitquote.flow.informed import informed_trade
-from bitquote.flow.poisson import constant_rate, flow_event, move_price, seed_book, total_rate
+from bitquote.flow.poisson import diffuse
 from bitquote.flow.random import exponential, next_word, normal, seed_generator, uniform
 from bitquote.market import build
 from bitquote.market.configuration import shipped_configuration
@@ -74,7 +75,7 @@ def test_draws_have_their_moments(function, mean, variance):
 
 @pytest.fixture(scope="module")
 def flow():
-    return build(shipped_configuration("order_book")).flow
+    return build(shipped_configuration("order_book")).flow.poisson
 
 
 def run_events(flow, count, seed=5):
@@ -82,13 +83,15 @@ def run_events(flow, count, seed=5):
     state = allocate_path(256, 4096)
     seed_generator(state.flow.generator, seed, 0, 0, 0)
     seed_generator(state.flow.price_generator, seed, 0, 0, 2)
-    seed_book(flow, state.flow, state.book)
-    rate, clock, live, trades = constant_rate(flow), 0.0, np.empty(count), 0
+    crowd = without_extras(flow)
+    begin_flow(crowd, state.flow, state.book, 0.0)
+    rate, clock, live, trades = constant_rate(crowd), 0.0, np.empty(count), 0
     for i in range(count):
-        seconds = exponential(state.flow.generator) / total_rate(flow, state.book, rate)
-        move_price(flow, state.flow, seconds)
+        total = total_rate(crowd, state.flow, state.book, rate)
+        seconds = exponential(state.flow.generator) / total
+        diffuse(flow, state.flow, seconds)
         clock += seconds
-        flow_event(flow, state.flow, state.book, 0, rate)
+        flow_event(crowd, state.flow, state.book, clock, total)
         trades += trade_count(state.book) > 0
         clear_trades(state.book)
         live[i] = live_count(state.book)
@@ -113,10 +116,10 @@ def test_the_efficient_price_diffuses_at_its_volatility(flow):
     seed_generator(state.flow.price_generator, 2, 0, 0, 0)
     moves = []
     for _ in range(2000):
-        state.flow.efficient[0] = 0.0
+        state.flow.now["efficient"] = 0.0
         for _ in range(10):
-            move_price(quiet, state.flow, 0.1)
-        moves.append(state.flow.efficient[0])
+            diffuse(quiet, state.flow, 0.1)
+        moves.append(state.flow.now["efficient"][0])
     assert np.std(moves) == pytest.approx(flow.volatility, rel=0.06)
     assert np.mean(moves) == pytest.approx(0.0, abs=5 * flow.volatility / np.sqrt(2000))
 
@@ -127,8 +130,8 @@ def test_jumps_have_their_rate_and_size(flow):
     seed_generator(state.flow.price_generator, 2, 0, 0, 0)
     prices = []
     for _ in range(20_000):
-        move_price(jumpy, state.flow, 0.05)
-        prices.append(state.flow.efficient[0])
+        diffuse(jumpy, state.flow, 0.05)
+        prices.append(state.flow.now["efficient"][0])
     moves = np.diff(prices)
     jumps = moves[moves != 0.0]
     assert jumps.size == pytest.approx(20_000 * -np.expm1(-0.1), rel=0.1)
@@ -138,7 +141,7 @@ def test_jumps_have_their_rate_and_size(flow):
 def test_limit_orders_stand_behind_the_efficient_price(flow):
     state = allocate_path(256, 4096)
     seed_generator(state.flow.generator, 2, 0, 0, 0)
-    seed_book(flow, state.flow, state.book)
+    begin_flow(without_extras(flow), state.flow, state.book, 0.0)
     slots = [live_slot(state.book, i) for i in range(live_count(state.book))]
     offsets = [order_side(state.book, s) * (flow.price - order_price(state.book, s)) for s in slots]
     nearest = flow.limit_distance.min()

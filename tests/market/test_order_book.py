@@ -11,12 +11,16 @@ from numba import njit
 from bitquote.book.matching import NO_PRICE, ahead_of, best_price, limit_order, live_count, live_slot, order_owner
 from bitquote.errors import InputError
 from bitquote.market import build
+from bitquote.market.accounts import accrue, liquidate, wealth
 from bitquote.market.action import quote_prices
-from bitquote.market.configuration import quantile_table, shipped_configuration
+from bitquote.market.clock import advance
+from bitquote.market.clock import send_quotes as send_ladder
+from bitquote.market.configuration import shipped_configuration
+from bitquote.market.flow_configuration import quantile_table
 from bitquote.market.observation import NAMES, SIZE, observe
 from bitquote.market.order_book import SIMULATION_FIELDS
 from bitquote.market.rollout import Exploration, start_path
-from bitquote.market.venue import MAKER_OWNER, accrue, advance, allocate_path, liquidate, send_quotes, wealth
+from bitquote.market.venue import FIRST_MAKER, allocate_path
 from bitquote.quoting.glft import glft
 from bitquote.quoting.table import QuoteTable
 
@@ -44,6 +48,11 @@ def wide_or_narrow(observation, narrow, wide):
     return (wide if abs(observation[14]) > 1.0 else narrow), 0.2 * observation[0]
 
 
+def send_quotes(venue, state, prices):
+    """Quotes of the venue's order size, without delay."""
+    send_ladder(venue, state, 0, prices, venue.order_size, 0.0)
+
+
 def started(market, seed=3):
     state = allocate_path(market.window, market.capacity)
     start_path(market.venue, market.flow, state, seed, 0, 0)
@@ -53,8 +62,8 @@ def started(market, seed=3):
 def snapshot(state):
     maker = state.maker[0]
     return {name: maker[name].item() for name in ("position", "cash", "mid2", "edge2", "maker_notional")} | {
-        "filled": state.quotes["filled"].copy(),
-        "price": state.quotes["price"].copy(),
+        "filled": state.quotes["filled"].ravel().copy(),
+        "price": state.quotes["price"].ravel().copy(),
     }
 
 
@@ -65,7 +74,7 @@ def test_cash_and_inventory_balance_after_every_event():
     fills = 0
     prices = np.empty(2, np.int64)
     for step in range(100):
-        quote_prices(state, 1.6 + 0.3 * (step % 3), 1.6, -1.0, prices)
+        quote_prices(state, 0, 1.6 + 0.3 * (step % 3), 1.6, -1.0, prices)
         send_quotes(market.venue, state, prices)
         for part in range(500):  # 2 ms: hardly ever two events
             before = snapshot(state)
@@ -123,18 +132,18 @@ def test_an_unchanged_quote_keeps_its_order_and_its_place():
     prices = np.array([best_price(state.book, 1), NO_PRICE])
     send_quotes(market.venue, state, prices)
     advance(market.venue, market.flow, state, 0.0)
-    slot = int(state.quotes[0]["slot"])
+    slot = int(state.quotes[0, 0, 0]["slot"])
     ahead = ahead_of(state.book, slot)
     limit_order(state.book, 0, 1, prices[0], 7, 0, 0, 0)  # somebody joins behind
     send_quotes(market.venue, state, prices)
     advance(market.venue, market.flow, state, 0.0)
-    assert int(state.quotes[0]["slot"]) == slot
+    assert int(state.quotes[0, 0, 0]["slot"]) == slot
     assert ahead_of(state.book, slot) == ahead
     send_quotes(market.venue, state, prices - np.array([1, 0]))
     advance(market.venue, market.flow, state, 0.0)
     send_quotes(market.venue, state, prices)
     advance(market.venue, market.flow, state, 0.0)
-    assert ahead_of(state.book, int(state.quotes[0]["slot"])) >= ahead + 7  # it lost its place
+    assert ahead_of(state.book, int(state.quotes[0, 0, 0]["slot"])) >= ahead + 7  # it lost its place
 
 
 def test_messages_arrive_after_their_latency():
@@ -143,19 +152,19 @@ def test_messages_arrive_after_their_latency():
     prices = np.array([best_price(state.book, 1) - 3, NO_PRICE])
     send_quotes(market.venue, state, prices)
     advance(market.venue, market.flow, state, 0.299)
-    assert state.quotes[0]["slot"] == -1
+    assert state.quotes[0, 0, 0]["slot"] == -1
     advance(market.venue, market.flow, state, 0.301)
-    assert state.quotes[0]["slot"] >= 0
+    assert state.quotes[0, 0, 0]["slot"] >= 0
     send_quotes(market.venue, state, np.array([NO_PRICE, NO_PRICE]))
     advance(market.venue, market.flow, state, 0.4)
-    assert state.quotes[0]["slot"] >= 0
+    assert state.quotes[0, 0, 0]["slot"] >= 0
     advance(market.venue, market.flow, state, 0.402)
-    assert state.quotes[0]["slot"] == -1
+    assert state.quotes[0, 0, 0]["slot"] == -1
 
 
 def own_orders(state):
     slots = (live_slot(state.book, i) for i in range(live_count(state.book)))
-    return sum(order_owner(state.book, slot) == MAKER_OWNER for slot in slots)
+    return sum(order_owner(state.book, slot) == FIRST_MAKER for slot in slots)
 
 
 def test_at_most_one_order_a_side_and_never_beyond_the_limit():
@@ -167,7 +176,7 @@ def test_at_most_one_order_a_side_and_never_beyond_the_limit():
     state = started(market)
     prices = np.empty(2, np.int64)
     for step in range(20):
-        quote_prices(state, 1.0, 1.0, -1.0, prices)
+        quote_prices(state, 0, 1.0, 1.0, -1.0, prices)
         send_quotes(market.venue, state, prices)
         advance(market.venue, market.flow, state, step + 1.0)
         assert own_orders(state) == (state.quotes["slot"] >= 0).sum() <= 2
@@ -179,7 +188,7 @@ def test_liquidation_leaves_nothing_and_costs_the_spread():
     maker = state.maker[0]
     maker["position"], maker["cash"] = 12, -6 * maker["mid2"]
     before = wealth(market.venue, maker)
-    position, cost2, left = liquidate(market.venue, state)
+    position, cost2, left = liquidate(market.venue, state, 0)
     assert (position, left, maker["position"]) == (12, 0, 0)
     assert cost2 < 0
     fee = market.venue.taker_fee * maker["taker_notional"]
@@ -235,11 +244,11 @@ def test_distances_are_rounded_away_from_the_mid():
     for mid2 in (middle, middle + 1):
         maker["mid2"] = mid2
         for distance in (3.0, 3.2, 3.5, 4.0, 12.25):
-            quote_prices(state, distance, distance, -1.0, prices)
+            quote_prices(state, 0, distance, distance, -1.0, prices)
             assert prices[0] == np.floor(mid2 / 2 - distance) and prices[1] == np.ceil(mid2 / 2 + distance)
-    quote_prices(state, np.inf, 2.0, -1.0, prices)
+    quote_prices(state, 0, np.inf, 2.0, -1.0, prices)
     assert prices[0] == NO_PRICE and prices[1] != NO_PRICE
-    quote_prices(state, -40.0, 2.0, -1.0, prices)
+    quote_prices(state, 0, -40.0, 2.0, -1.0, prices)
     assert prices[0] == best_price(state.book, -1) - 1  # post-only
 
 
@@ -249,9 +258,9 @@ def test_dither_is_unbiased_about_the_deterministic_rounding():
     prices = np.empty(2, np.int64)
     dithered, rounded = [], []
     for u in (np.arange(400) + 0.5) / 400:
-        quote_prices(state, 5.0 + u, 5.0, float(u * 7 % 1), prices)
+        quote_prices(state, 0, 5.0 + u, 5.0, float(u * 7 % 1), prices)
         dithered.append(prices[0])
-        quote_prices(state, 5.0 + u, 5.0, -1.0, prices)
+        quote_prices(state, 0, 5.0 + u, 5.0, -1.0, prices)
         rounded.append(prices[0])
     assert np.mean(dithered) == pytest.approx(np.mean(rounded), abs=0.02)
 
@@ -274,13 +283,13 @@ def test_the_maker_does_not_see_its_own_quotes():
     market = market_of(latency_new=0.0)
     state = next(s for s in (started(market, seed) for seed in range(99)) if wide(s))
     observation = np.empty(SIZE)
-    observe(market.venue, state, 0, market.baseline_features(), observation)
+    observe(market.venue, state, 0, 0, market.baseline_features(), observation)
     before = observation.copy()
     mid2 = int(state.maker[0]["mid2"])
     send_quotes(market.venue, state, np.array([best_price(state.book, 1) + 1, NO_PRICE]))
     advance(market.venue, market.flow, state, 0.0)
-    assert state.quotes[0]["slot"] >= 0 and int(state.maker[0]["mid2"]) == mid2
-    observe(market.venue, state, 0, market.baseline_features(), observation)
+    assert state.quotes[0, 0, 0]["slot"] >= 0 and int(state.maker[0]["mid2"]) == mid2
+    observe(market.venue, state, 0, 0, market.baseline_features(), observation)
     assert np.array_equal(observation[4:9], before[4:9])
 
 

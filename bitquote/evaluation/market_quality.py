@@ -1,0 +1,96 @@
+"""What makers do to a market: spreads, depth, volatility, the cost of large orders, with and without them.
+
+All comparisons are paired: the crowd's random numbers are those of (seed, path, decision), whoever quotes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitquote.errors import require
+from bitquote.evaluation.statistics import Interval, student_interval
+from bitquote.market import OrderBookMarket
+from bitquote.quoting import no_quote
+
+FIGURES = (
+    "quoted_spread", "effective_spread", "depth", "two_sided", "realised_volatility", "volume", "metaorder_cost",
+)  # fmt: skip
+"""Fields of SUMMARY that describe the market and not a maker."""
+
+
+def quality(
+    market: OrderBookMarket, quoters: Sequence[Any], paths: int, seed: int, threads: int | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """The market's `FIGURES` with `quoters` as its makers, or with none: float64 (paths,), NaN where undefined."""
+    rows = market.compete(quoters or [no_quote(market.game)], paths, seed, threads)
+    return {name: np.ascontiguousarray(rows[name][:, 0]) for name in FIGURES}
+
+
+def change(before: Mapping[str, NDArray], after: Mapping[str, NDArray], name: str) -> Interval:
+    """Mean of `after - before` in a figure over the paths where both have it, with its paired 95 % interval."""
+    difference = after[name] - before[name]
+    difference = difference[np.isfinite(difference)]
+    require(difference.size > 1, name, "undefined on all paths but one", "a figure of this market")
+    return student_interval(difference)
+
+
+class Impact(NamedTuple):
+    """The mid after a metaorder against the mid before it, signed by its side, ticks."""
+
+    time: NDArray[np.float64]  # s since its start
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]  # 95 %
+    high: NDArray[np.float64]
+
+    def resilience(self) -> float:
+        """The share of the peak that has gone by the end."""
+        return 1.0 - float(self.mean[-1]) / float(self.mean.max())
+
+
+def impact_of_metaorder(market: OrderBookMarket, quoter: Any | None, paths: int, seed: int, horizon: float) -> Impact:
+    """How a metaorder that starts at a set time moves the mid over the next `horizon` seconds.
+
+    The mid is that of all orders but the maker's, at the times of decisions. What the market would have done without
+    the metaorder is a martingale around the start, so that the mean over paths is the metaorder's doing.
+    """
+    meta, interval = market.flow.metaorders, market.venue.decision_interval
+    start = meta.start / interval
+    last = start + horizon / interval
+    fits = meta.size > 0 and meta.side != 0 and start >= 1 and last <= market.venue.decisions
+    require(fits, "market.flow.metaorder", meta, f"one with a side, a start, and {horizon:g} s before the horizon")
+    mid = market.rollout(no_quote(market.game) if quoter is None else quoter, paths, seed).mid
+    steps = np.arange(int(start), int(last) + 1)
+    moves = meta.side * (mid[:, steps] - mid[:, [int(start) - 1]])
+    intervals = [student_interval(column) for column in moves.T]
+    mean, low, high = (np.array(values) for values in zip(*intervals, strict=True))
+    return Impact((steps - start) * interval, mean, low, high)
+
+
+class Response(NamedTuple):
+    """Mean quotes by inventory: one entry an inventory, orders and ticks."""
+
+    inventory: NDArray[np.int64]
+    half_spread: NDArray[np.float64]
+    skew: NDArray[np.float64]
+    decisions: NDArray[np.int64]
+
+
+def response_to_inventory(market: OrderBookMarket, quoter: Any, paths: int, seed: int, fewest: int = 50) -> Response:
+    """How a quoter's half-spread and skew go with its inventory, over decisions at which it quoted both sides.
+
+    Every path begins with a random inventory, so that all inventories occur; those of fewer than `fewest` decisions
+    are left out.
+    """
+    rollout = market.rollout(quoter, paths, seed, start_inventory=market.game.max_inventory)
+    held = np.rint(rollout.inventory[:, :-1]).astype(np.int64)
+    bid, ask = rollout.distance[..., 0], rollout.distance[..., 1]
+    both = np.isfinite(bid) & np.isfinite(ask)
+    inventory, index, count = np.unique(held[both], return_inverse=True, return_counts=True)
+    half_spread = np.bincount(index, 0.5 * (bid + ask)[both].astype(np.float64)) / count
+    skew = np.bincount(index, 0.5 * (bid - ask)[both].astype(np.float64)) / count
+    kept = count >= fewest
+    return Response(inventory[kept], half_spread[kept], skew[kept], count[kept])

@@ -1,0 +1,122 @@
+"""Several markets side by side: one table and one picture of who earns what where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bitquote.evaluation.attribution import PARTS
+from bitquote.report.figures import PART_COLOURS
+from bitquote.report.numbers import decimals_for, number
+
+SHOWN = (
+    "no_quote", "symmetric_constant", "avellaneda_stoikov", "glft_asymptotic", "glft", "dynamic_program_penalty",
+    "glft_tuned",
+)  # fmt: skip
+"""Rows of the closed forms that have a column here; policies follow."""
+_SHORT = {
+    "no_quote": "no quote", "symmetric_constant": "best constant", "avellaneda_stoikov": "Avellaneda-\nStoikov",
+    "glft_asymptotic": "GLFT\nasymptotic", "glft": "GLFT", "dynamic_program_penalty": "dynamic\nprogram",
+    "glft_tuned": "GLFT tuned",
+}  # fmt: skip
+
+
+def columns(summary: Mapping[str, Any]) -> list[str]:
+    """The quoters of the table: closed forms, and policies (their pooled row where there are several)."""
+    names = [row["quoter"] for market in summary["markets"].values() for row in market["rows"]]
+    policies = ["policy"] if "policy" in names else sorted({name for name in names if name.startswith("policy")})
+    return [*SHOWN, *policies]
+
+
+def _rows(market: Mapping[str, Any]) -> dict[str, Any]:
+    return {row["quoter"]: row for row in market["rows"]}
+
+
+def print_scenarios(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """One line a market: the objective of each quoter, the best in bold, and the margin of the last column's."""
+    console = console or Console(soft_wrap=True)
+    shown = columns(summary)
+    table = Table("market", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in shown:
+        table.add_column(_SHORT.get(name, name).replace("-\n", "-").replace("\n", " "), justify="right")
+    for name, market in summary["markets"].items():
+        rows = _rows(market)
+        values = [rows[quoter]["objective"] if quoter in rows else None for quoter in shown]
+        best = max((value for value in values if value is not None), default=None)
+        places = decimals_for(values, 3)
+        cells = [number(value, places) for value in values]
+        table.add_row(
+            name, *(f"[bold green]{cell}[/]" if v == best else cell for cell, v in zip(cells, values, strict=True))
+        )
+    console.print(table)
+    console.print("objective: mean profit less the inventory penalty; the best in bold; intervals are in the files")
+
+
+def scenario_figure(summary: Mapping[str, Any]) -> Figure:
+    """Left, the objective of each quoter in each market; right, where the tuned reference's profit comes from."""
+    markets, shown = summary["markets"], columns(summary)
+    height = 1.6 + 0.42 * len(markets)
+    figure = Figure(figsize=(6.0 + 0.95 * len(shown), height), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(0.95 * len(shown), 5.0))
+    places = np.arange(len(markets))
+    for place, market in zip(places, markets.values(), strict=True):
+        rows = _rows(market)
+        values = np.array([_value(rows, quoter) for quoter in shown])
+        _draw_market(left, place, values)
+        _draw_parts(right, place, rows[market["reference"]]["attribution"])
+    left.set_xticks(range(len(shown)), [_SHORT.get(name, name) for name in shown], fontsize=8)
+    left.xaxis.tick_top()
+    left.set_yticks(places, list(markets))
+    left.set_ylim(len(markets) - 0.5, -0.5)
+    left.set_xlim(-0.5, len(shown) - 0.5)
+    left.set_title("objective; green as good as the best of its line, red as bad as not quoting or worse", fontsize=9)
+    right.set_xscale("symlog", linthresh=1.0)
+    right.axvline(0.0, color="#333333", linewidth=0.8)
+    right.set_title("profit of tuned GLFT by source", fontsize=9)
+    right.legend(handles=[_patch(part) for part in PARTS], fontsize=7, ncols=2, loc="lower right")
+    return figure
+
+
+def _value(rows: Mapping[str, Any], quoter: str) -> float:
+    value = rows.get(quoter, {}).get("objective")
+    return np.nan if value is None else float(value)
+
+
+def _draw_market(axis: Any, place: int, values: np.ndarray) -> None:
+    """A line of cells, coloured from not quoting (0) to the best of the line."""
+    best = float(np.nanmax(values))
+    places = decimals_for([float(v) for v in values if np.isfinite(v)], 3)
+    colours = _colours()
+    for at, value in enumerate(values):
+        share = 0.5 if best <= 0.0 else np.clip(value / best, 0.0, 1.0)
+        share = 0.0 if value < -1e-9 else share
+        axis.fill_between([at - 0.5, at + 0.5], place - 0.46, place + 0.46, color=colours(share), linewidth=0)
+        weight = "bold" if value == best else "normal"
+        axis.text(at, place, number(None if np.isnan(value) else value, places), ha="center", va="center", fontsize=8,
+                  fontweight=weight)  # fmt: skip
+
+
+def _colours() -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["RdYlGn"].resampled(256)
+
+
+def _draw_parts(axis: Any, place: int, parts: Mapping[str, float]) -> None:
+    ends = {1: 0.0, -1: 0.0}
+    for part in PARTS:
+        sign = 1 if parts[part] >= 0.0 else -1
+        axis.barh(place, parts[part], left=ends[sign], height=0.7, color=PART_COLOURS[part])
+        ends[sign] += parts[part]
+
+
+def _patch(part: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=PART_COLOURS[part], label=part.replace("_", " "))

@@ -1,0 +1,104 @@
+"""`bitquote benchmark market=a,b,c`: several markets, one table and one picture; policies beside the closed forms.
+
+What a finished market has written stays: the same command with the same output goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitquote import run
+from bitquote.errors import InputError
+from bitquote.evaluation import check_seeds
+from bitquote.market import Game
+from bitquote.quoting import QuoteTable
+from bitquote.report.scenarios import print_scenarios, scenario_figure
+from bitquote.ternary import Policy
+
+from .composition import compose
+from .judging import judge, tune, with_baseline
+
+SCENARIOS = (
+    "calm", "order_book", "clustered", "toxic", "tight", "wide", "competition", "whale_block", "whale_sliced", "pump",
+    "crash", "cascade", "stuffed", "washed",
+)  # fmt: skip
+"""What market=scenarios stands for."""
+SUMMARY = "scenarios.json"
+PICTURE = "scenarios.png"
+
+
+def market_names(text: str) -> list[str]:
+    """The markets that a word market=a,b,c names; `scenarios` stands for all of them."""
+    names: list[str] = []
+    for name in text.split(","):
+        names += [other for other in (SCENARIOS if name == "scenarios" else [name]) if other not in names]
+    return names
+
+
+def judge_scenarios(
+    names: Sequence[str],
+    overrides: Sequence[str],
+    output: str | None,
+    policies: Mapping[str, Policy],
+    seeds: Sequence[int],
+    baseline: QuoteTable | None,
+) -> dict[str, Any]:
+    """Benchmark every market; `policies` bring the `baseline` of their observations, and their training `seeds`."""
+    composed = {name: compose([f"market={name}", *overrides]) for name in names}
+    for name, (_, settings, market) in composed.items():
+        if isinstance(market, Game):
+            raise InputError(f"market={name} is a game: the scenarios are order books")
+        check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed)
+        if baseline is not None and baseline.bid.shape != market.game.shape:
+            raise InputError(
+                f"market={name} has {market.game.shape[0]} decisions and an inventory of {market.game.max_inventory} "
+                "at most: must be those of the market that the policies were trained in"
+            )
+    directory = run.new_directory(None, "scenarios") if output is None else Path(output)
+    if directory.is_file():
+        raise InputError(f"output={directory} is a file: must be a directory for several markets")
+    run.make_directory(directory)
+    results = {}
+    for place, (name, (node, settings, market)) in enumerate(composed.items()):
+        print(f"market {place + 1} of {len(names)}: {name}", flush=True)
+        path = directory / f"{Path(name).stem}.json"
+        asked = {"configuration": node, "policies": {row: _fingerprint(policy) for row, policy in policies.items()}}
+        result = run.read_json(path) if path.exists() else {}
+        if result.get("asked") != asked:
+            tuned = tune(settings, market)
+            own = market.with_baseline(baseline) if baseline is not None else with_baseline(market, tuned)
+            result = judge(settings, own, policies, seeds, tuned) | {
+                "description": node["market"].get("description", ""), "asked": asked,
+            }  # fmt: skip
+            run.write_json(path, result)
+        results[name] = result
+    summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}}
+    run.write_json(directory / SUMMARY, summary)
+    scenario_figure(summary).savefig(directory / PICTURE, dpi=120)
+    print_scenarios(summary)
+    print(f"written to {directory}: a file for each market, {SUMMARY} and {PICTURE}")
+    return summary
+
+
+def _short(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the common table tells of a market."""
+    keys = ("quoter", "objective", "regret", "ci_low", "ci_high", "mean_profit", "mean_spread", "fills", "attribution")
+    return {
+        "description": result["description"],
+        "reference": result["reference"],
+        "paths": result["paths"],
+        "rows": [{key: row[key] for key in keys} for row in result["rows"]],
+    }
+
+
+def _fingerprint(policy: Policy) -> str:
+    """What tells whether a policy is the one that was judged before."""
+    digest = hashlib.sha256()
+    for array in policy.arguments:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
