@@ -24,13 +24,13 @@ from bitquote.recorded.orders import EVENT, FILL, OrderRecording, grid
 from bitquote.recorded.rows import Column, read_rows
 from bitquote.recorded.tick import UNITS
 
-_TIME = "milliseconds since 1970 (13 digits)"
+_TIME = "milliseconds since 1970 (13 digits, up to the year 2255)"
 _COLUMNS = (
     Column("id", rb"(\d{1,18})", "an integer of at most 18 digits"),
-    Column("timestamp", rb"([1-9]\d{12})", _TIME),
-    Column("exchange.timestamp", rb"([1-9]\d{12})", _TIME),
+    Column("timestamp", rb"([1-8]\d{12})", _TIME),
+    Column("exchange.timestamp", rb"([1-8]\d{12})", _TIME),
     Column("price", rb"(\d{1,9})(?:\.(\d{1,8})0*)?", "a decimal number of at most 8 decimals, not negative"),
-    Column("volume", rb"(\d{1,17})", "an integer of at most 17 digits (1e-8), not negative"),
+    Column("volume", rb"(\d{1,15})", "an integer of at most 15 digits (1e-8), not negative"),
     Column("action", rb"(created|changed|deleted)", "created, changed or deleted"),
     Column("direction", rb"(bid|ask)", "bid or ask"),
 )

@@ -24,7 +24,6 @@ from bitquote.book.matching import (
     limit_order,
     order_quantity,
     reduce_order,
-    reset,
 )
 from bitquote.book.state import NONE, BookState, in_window, level_at, rank_of, side_index
 from bitquote.compilation import inlined, kernel
@@ -149,10 +148,10 @@ class _Feed:
         data = message.data
         if "lastUpdateId" in data:
             if self.snapshot is None:
-                self.snapshot = data["lastUpdateId"]
+                self.snapshot = snapshot = message.integer("lastUpdateId")
                 self.opening = _rows(message, 0, message.levels("bids"), message.levels("asks"))
                 for waiting in self.waiting:
-                    self._apply(*waiting, self.snapshot)
+                    self._apply(*waiting, snapshot)
             return
         message = message._replace(data=data["data"])
         channel = data["stream"].partition("@")[2].partition("@")[0]

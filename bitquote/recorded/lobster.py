@@ -30,12 +30,12 @@ _COLUMNS = (
     Column("time", rb"(\d{1,5})(?:\.(\d{1,9})0*)?", "seconds after midnight of at most 9 decimals"),
     Column("type", rb"([1-7])", "an integer from 1 to 7"),
     Column("order id", rb"(-?\d{1,18})", "an integer of at most 18 digits"),
-    Column("size", rb"(\d{1,15})", "an integer of at most 15 digits, not negative"),
+    Column("size", rb"(\d{1,12})", "an integer of at most 12 digits, not negative"),
     Column("price", rb"(-?\d{1,12})", "an integer of at most 12 digits (1e-4)"),
     Column("direction", rb"(-?1)", "1 or -1"),
 )
 _PRICE = Column("price", rb"(-?\d{1,12})", "an integer of at most 12 digits (1e-4)")
-_SIZE = Column("size", rb"(\d{1,15})", "an integer of at most 15 digits, not negative")
+_SIZE = Column("size", rb"(\d{1,12})", "an integer of at most 12 digits, not negative")
 _LEVEL = (_PRICE, _SIZE, _PRICE, _SIZE)
 _KINDS = {1: LIMIT, 2: REDUCE, 3: CANCEL, 4: EXECUTE, 5: PRINT, 6: PRINT, 7: STATE}
 _NAMES = ("", "submission", "reduction", "deletion", "execution", "hidden execution", "cross", "halt")

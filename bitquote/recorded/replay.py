@@ -34,7 +34,7 @@ from bitquote.book.matching import (
 )
 from bitquote.book.order_book import CANCEL, LIMIT, REDUCE, REPLACE, RESTING, TRADE
 from bitquote.compilation import inlined, kernel
-from bitquote.errors import require_integer, require_number
+from bitquote.errors import require, require_integer, require_number
 from bitquote.market.simulation import Tape
 from bitquote.recorded.orders import BEST, EXECUTE, FILL, PRINT, STATE, OrderRecording
 
@@ -73,6 +73,7 @@ FAULTS = tuple(OUTCOMES)[9:]
 _FULL = -1  # no outcome: the book is full
 _NONE = -1  # no order
 _TICKS = 4096
+_PICTURED = 10**8  # levels of all pictures, at most
 
 # What a slot may be besides a slot: where its order stands.
 _NEVER, _FILLED, _LOST, _CANCELED = -1, -2, -3, -4
@@ -183,9 +184,16 @@ def replay(recording: OrderRecording, *, depth_interval: float = 1.0, depth_leve
         recording: What `read_bitstamp` or `read_lobster` gave.
         depth_interval: Seconds between pictures of the depth.
         depth_levels: Levels a side in a picture.
+
+    Raises:
+        InputError: the pictures would take more than a few GB.
     """
-    interval = require_number("depth_interval", depth_interval, 1e-3)
-    levels = require_integer("depth_levels", depth_levels, 1, 100_000)
+    interval = require_number("depth_interval", depth_interval, 0.0, above=True)
+    levels = require_integer("depth_levels", depth_levels, 1)
+    seconds = float(recording.events["time"][-1] - recording.events["time"][0]) * 1e-9
+    least = seconds * levels / _PICTURED
+    expected = f"at least {least:g} for {levels} levels over the {seconds:g} s of {recording.path}"
+    require(interval >= least, "depth_interval", depth_interval, expected)
     capacity = 1024
     while (result := _replay_within(recording, capacity, interval, levels)) is None:
         capacity *= 2  # how many orders live at once is not known beforehand

@@ -12,8 +12,9 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from bitquote.errors import InputError
 from bitquote.recorded.lines import fault
@@ -81,7 +82,7 @@ def _matcher(columns: tuple[Column, ...]) -> Callable[[bytes], re.Match[bytes] |
     return re.compile(b",".join(column.pattern for column in columns) + rb"\r?\n").fullmatch
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedIOBase:
     """The file's bytes, decompressed if they begin like one of the compressions."""
     with path.open("rb") as stream:
         start = stream.read(6)
@@ -114,4 +115,4 @@ def _explain(path: Path, number: int, row: bytes, columns: tuple[Column, ...]) -
 
 def _shown(value: bytes) -> str:
     text = value.rstrip(b"\r\n")
-    return repr(text[:60].decode("ascii", "backslashreplace") + ("..." if len(text) > 60 else ""))
+    return repr(text[:80].decode("ascii", "backslashreplace") + ("..." if len(text) > 80 else ""))
