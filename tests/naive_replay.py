@@ -22,9 +22,14 @@ class NaiveReplay:
             if event["order_id"] < 0:
                 self.opening[int(event["side"]), int(event["price"])] = int(event["order_id"])
         self.outcome, self.best = [], []
+        self.opening_depth = self.depth()
         for event in recording.events:
             self.outcome.append(self.apply(event))
             self.best.append(self._best())
+
+    def depth(self) -> dict[tuple[int, int], int]:
+        """Quantity by side and price."""
+        return {(side, price): quantity for side in (1, -1) for price, quantity in self.book.depth(side)}
 
     def live(self, order_id: int) -> NaiveOrder | None:
         return next((order for order in self.book.resting if order.order_id == order_id), None)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitquote.book.matching import POST_ONLY
 from bitquote.book.order_book import CANCEL, LIMIT, REPLACE
 from bitquote.recorded.lines import fault
 from bitquote.recorded.orders import EVENT, FILL, OrderRecording, grid
@@ -113,5 +114,6 @@ def _opening(events: np.ndarray, created: set[int]) -> tuple[np.ndarray, dict[st
     opening = np.sort(first[known], order="order_id")
     opening["kind"] = LIMIT
     opening["time"] = events["time"][0]
+    opening["flags"] = POST_ONLY
     unknown = int(np.count_nonzero(~known))
     return opening, {"opening orders of unknown volume, left out": unknown} if unknown else {}

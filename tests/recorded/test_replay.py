@@ -11,9 +11,12 @@ from order_files import HEADER, bitstamp_text, lobster_texts, session, write_lob
 from recordings import data_file
 
 from bitquote.book import OrderBook
+from bitquote.calibration.intensity import taker_orders
+from bitquote.calibration.statistics import activity
+from bitquote.calibration.volatility import fit_volatility
 from bitquote.recorded import OrderRecording, Replay, read_bitstamp, read_lobster, replay
+from bitquote.recorded.following import FAULTS, OUTCOMES
 from bitquote.recorded.orders import FILL
-from bitquote.recorded.replay import FAULTS, OUTCOMES
 
 BITSTAMP_KINDS = (0.6, 0.08, 0.22, 0.0, 0.1)
 LOBSTER_KINDS = (0.62, 0.1, 0.16, 0.12, 0.0)
@@ -28,6 +31,21 @@ def check_against_naive(recording: OrderRecording, result: Replay) -> None:
     expected = [(time, max(maker, 0), *rest) for time, maker, *rest in twin.trades]
     assert [(time, max(maker, 0), *rest) for time, maker, *rest in result.trades.tolist()] == expected
     assert result.orders.tolist() == twin.book.orders()
+    assert changed(twin.opening_depth, result) == twin.depth()
+
+
+def changed(depth: dict[tuple[int, int], int], result: Replay) -> dict[tuple[int, int], int]:
+    """The depth after the logged changes, each of which must know what was there before."""
+    recording, (time, sides, prices, *quantities) = result.recording, result.changes
+    assert (np.diff(time) >= 0).all()
+    ticks = np.rint(prices / recording.tick).astype(int).tolist()
+    before, after = (np.rint(quantity / recording.lot).astype(int).tolist() for quantity in quantities)
+    depth = dict(depth)
+    for place, had, has in zip(zip(sides.tolist(), ticks, strict=True), before, after, strict=True):
+        assert depth.pop(place, 0) == had != has
+        if has:
+            depth[place] = has
+    return depth
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -236,6 +254,15 @@ def test_the_real_bitstamp_recording_is_accounted_for_event_by_event(real: Repla
 @pytest.mark.slow
 def test_the_naive_twin_agrees_on_the_real_bitstamp_recording(real: Replay) -> None:
     check_against_naive(real.recording, real)
+
+
+def test_a_calibration_reads_the_tape_of_the_real_recording(real: Replay) -> None:
+    tape = real.tape()
+    sigma = fit_volatility(tape)
+    assert 0.005 < sigma.low < sigma.value < sigma.high < 0.1  # USD per root second, of a price of 235
+    orders = taker_orders(tape)
+    assert 300 < len(orders.time) < 500
+    assert 0.1 < activity(tape, real.changes, 5.0).limit_rate < 1.0  # a side and second: 24 894 orders in 18 278 s
 
 
 def test_the_real_executions_are_those_that_the_book_makes(real: Replay) -> None:
