@@ -61,7 +61,7 @@ OUTCOMES = {
 """What becomes of an update; only the last is a fault."""
 
 _ADDED, _REDUCED, _RAISED, _UNCHANGED, _REMOVED, _ABSENT, _TRADE, _CROSSES = range(len(OUTCOMES))
-_TICKS = 1 << 17  # the window of prices: 1 300 USD of BTCUSDT, spot
+_TICKS = 1 << 19  # 5 200 USD of BTCUSDT, spot: a level beyond is searched for one by one
 
 
 @dataclass(frozen=True)
