@@ -27,7 +27,8 @@ class Replay:
         recording: What was replayed.
         outcome: int8 (n,), what became of each event: an index into `OUTCOMES`.
         best: BEST (n,), the rebuilt best bid and offer after each event.
-        trades: TRADE, ticks and lots, in order. Where the recording does not name the taker its id is 0.
+        trades: TRADE, ticks and lots, in order. A taker that the recording does not name has the id 0, a maker of which
+            only the level is known a negative one.
         orders: RESTING, the orders that live at the end.
         opened: Orders of the opening that entered the book; those that would cross it were left out.
         changes: Every change of a level, as of a `Recording`.
@@ -64,7 +65,7 @@ class Replay:
         if self.recording.best is None:
             return None
         equal = self.best == self.recording.best
-        return float(equal.mean()), self.recording.events["line"][~equal][:5].tolist()
+        return float(equal.mean()), self.recording.events["line"][~equal][:6].tolist()
 
     def report(self) -> str:
         """Lines for a reader: every event accounted for, faults with their first lines."""
@@ -76,11 +77,11 @@ class Replay:
         lines += [f"  {count:>9} {name}" for name, count in recording.notes.items()]
         lines.append("every event:")
         for name, count in self.outcomes.items():
-            where = f" (lines {', '.join(map(str, self.lines(name)))}, ...)" if name in FAULTS else ""
+            where = f" (lines {_listed(self.lines(name, 6))})" if name in FAULTS else ""
             lines.append(f"  {count:>9} {count / total:7.2%} {name}: {OUTCOMES[name]}{where}")
         if self.agreement is not None:
             share, first = self.agreement
-            where = f"; first other lines {', '.join(map(str, first))}" if first else ""
+            where = f"; not after lines {_listed(first)}" if first else ""
             lines.append(f"best bid and offer as recorded after {share:.4%} of the events{where}")
         return "\n".join(lines)
 
@@ -107,6 +108,11 @@ class Replay:
             snapshot_time=self.depth_time,
             depth=self.depth,
         )
+
+
+def _listed(lines: list[int]) -> str:
+    """The first five lines, and a sign if there are more."""
+    return ", ".join([*map(str, lines[:5]), *(["..."] if len(lines) > 5 else [])])
 
 
 def replay(recording: OrderRecording, *, depth_interval: float = 1.0, depth_levels: int = 20) -> Replay:
