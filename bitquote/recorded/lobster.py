@@ -111,7 +111,7 @@ def _messages(path: Path) -> tuple[np.ndarray, dict[str, int]]:
         if kind == STATE:
             if price not in (-1, 0, 1):
                 fault(path, line, f"price is {price} in a halt: must be -1 (halt), 0 (quoting) or 1 (trading resumes)")
-        elif price <= 0 or size == 0:
+        elif (price <= 0 or size == 0) and (price < 0 or type_ != b"6"):  # an auction may find no cross
             fault(path, line, f"price is {price} and size {size}: both must be above 0")
         if kind < PRINT:
             if order <= 0:
@@ -165,8 +165,8 @@ def _opening(path: Path, row: list[int], first: np.void) -> np.ndarray:
     for column, side in ((0, -1), (2, 1)):
         occupied = [(price, size) for price, size in zip(row[column::4], row[column + 1 :: 4], strict=True) if size > 0]
         prices = [-side * price for price, _ in occupied]
-        if prices != sorted(set(prices)):
-            fault(path, 1, f"the {'bid' if side > 0 else 'ask'} prices are not in order, best first")
+        if prices != sorted(set(prices)) or any(price <= 0 for price, _ in occupied):
+            fault(path, 1, f"the {'bid' if side > 0 else 'ask'} prices are not above 0 and in order, best first")
         opening |= {(side, price): size for price, size in occupied}
     place = int(first["side"]), int(first["price"])
     if first["kind"] == LIMIT and place in opening:

@@ -211,11 +211,12 @@ def test_lobster_faults_have_their_outcome(tmp_path: Path) -> None:
         "6,3,10,100,100000,1",  # which was taken off
         "7,4,99,5,99900,-1",
         "8,7,0,0,-1,-1",
+        "9,6,-1,0,0,-1",  # an auction without a cross
     ]
     (tmp_path / "messages.csv").write_text("\n".join(rows) + "\n")
     result = replay(read_lobster(tmp_path / "messages.csv"))
     names = tuple(OUTCOMES)
-    expected = "rested rested not_first too_much crosses ended_by_book unknown_order no_change"
+    expected = "rested rested not_first too_much crosses ended_by_book unknown_order no_change no_change"
     assert " ".join(names[outcome] for outcome in result.outcome) == expected
     assert result.orders["order_id"].tolist() == [12]
     assert result.agreement is None
