@@ -11,7 +11,7 @@ from pathlib import Path
 
 from numba import njit
 
-_COMPILED = (".", "book", "flow", "market", "ternary")  # rooms with kernels
+_COMPILED = (".", "book", "flow", "market", "recorded", "ternary")  # rooms with kernels
 
 kernel = njit(cache=True, nogil=True, _nrt=False)
 inlined = njit(cache=True, nogil=True, _nrt=False, forceinline=True)
