@@ -88,8 +88,13 @@ class LevelRecording:
 
 @dataclass(frozen=True)
 class LevelReplay:
-    """A replayed feed: `outcomes` counts updates by what became of them, and they add up to all updates; `best` (BEST)
-    is the rebuilt best bid and offer after each diff."""
+    """A replayed feed.
+
+    Attributes:
+        levels: What was replayed.
+        outcomes: Updates by what became of them (`OUTCOMES`); they add up to all updates.
+        best: BEST (diffs,), the rebuilt best bid and offer after each diff.
+    """
 
     levels: LevelRecording
     outcomes: dict[str, int]
@@ -112,7 +117,7 @@ class LevelReplay:
         lines = [f"{self.levels.recording.path}: {total} updates after {len(self.levels.opening)} levels"]
         for name, count in self.outcomes.items():
             lines.append(f"  {count:>9} {count / total:7.2%} {name}: {OUTCOMES[name]}")
-        where = f"; other after the diffs of lines {', '.join(map(str, first))}, ..." if first else ""
+        where = f"; the first others are the diffs of lines {', '.join(map(str, first))}" if first else ""
         lines.append(f"best bid and offer as recorded after {share:.4%} of {compared} diffs{where}")
         return "\n".join(lines)
 
