@@ -11,7 +11,7 @@ from pathlib import Path
 
 from numba import njit
 
-_COMPILED = (".", "book", "flow", "market", "ternary")  # rooms with kernels
+_COMPILED = (".", "book", "flow", "market", "recorded", "ternary")  # rooms with kernels
 
 # Every compiled function is optimised again, with all that it calls, by each that calls it: a long chain of calls costs
 # minutes. `merged` is for a function with one caller, whose part it becomes before either is compiled, and for one that

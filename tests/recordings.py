@@ -20,11 +20,16 @@ SYMBOL = "ABCUSDT"
 
 
 def real_recording(kind: str) -> Path:
-    """A real recording (kind spot or usdm), or skip. BITQUOTE_DATA, else ../shared/data, holds them."""
-    folder = Path(os.environ.get("BITQUOTE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    path = folder / "binance" / f"{kind}_btcusdt_20240808.gz"
+    """A real Binance recording (kind spot or usdm), or skip."""
+    return data_file("binance", f"{kind}_btcusdt_20240808.gz")
+
+
+def data_file(folder: str, name: str) -> Path:
+    """A real recording, or skip. BITQUOTE_DATA, else ../shared/data, holds the folder."""
+    data = Path(os.environ.get("BITQUOTE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    path = data / folder / name
     if not path.exists():
-        pytest.skip(f"no recording {path}: set BITQUOTE_DATA to the folder that holds binance/")
+        pytest.skip(f"no recording {path}: set BITQUOTE_DATA to the folder that holds {folder}/")
     return path
 
 

@@ -27,7 +27,7 @@ ALLOWED = {
     "flow": {"errors", "compilation", "book"},
     "market": {"errors", "compilation", "environments", "quoting", "book", "flow"},
     "ternary": {"errors", "compilation"},
-    "recorded": {"errors", "market"},
+    "recorded": {"errors", "compilation", "book", "market"},
     "calibration": {"errors", "quoting", "market", "recorded"},
     "server": {"errors"},
     "learning": {"errors", "quoting", "market", "ternary", "server"},

@@ -1,6 +1,23 @@
-"""Readers of real market data: each gives a `Recording`, whose `Tape` the calibration reads."""
+"""Readers of real market data: aggregated recordings give a `Tape` at once, recordings of orders by a replay."""
 
 from bitquote.recorded.binance import read_binance
+from bitquote.recorded.bitstamp import read_bitstamp
+from bitquote.recorded.levels import LevelRecording, LevelReplay, read_binance_levels, replay_levels
+from bitquote.recorded.lobster import read_lobster
+from bitquote.recorded.orders import OrderRecording
 from bitquote.recorded.recording import Recording
+from bitquote.recorded.replay import Replay, replay
 
-__all__ = ["Recording", "read_binance"]
+__all__ = [
+    "LevelRecording",
+    "LevelReplay",
+    "OrderRecording",
+    "Recording",
+    "Replay",
+    "read_binance",
+    "read_binance_levels",
+    "read_bitstamp",
+    "read_lobster",
+    "replay",
+    "replay_levels",
+]
