@@ -88,6 +88,25 @@ def test_every_registered_configuration_builds(words):
     assert accepts(node)
 
 
+def every_flow() -> dict:
+    """The default configuration with every flow model that a scenario has, and rivals."""
+    node = compose(["market=clustered"])[0]
+    for name in ("tight", "whale_block", "pump", "cascade", "stuffed", "washed"):
+        own = compose([f"market={name}"])[0]["market"]["flow"]
+        node["market"]["flow"] |= {key: value for key, value in own.items() if isinstance(value, (dict, list))}
+    node["market"]["rivals"] = [{"quoter": "glft", "copies": 2, "gamma": 0.1}]
+    return node
+
+
+def test_no_value_of_any_flow_makes_a_traceback():
+    node, default = every_flow(), set(leaves(compose([])[0]))
+    assert accepts(node)
+    for path in leaves(node):
+        if path not in default and path[-1] != "description":
+            refused = sum(not accepts(changed(node, path, value)) for value in WRONG)
+            assert refused >= 3, f"{path} takes almost anything"
+
+
 @pytest.mark.parametrize("words", [["market=game", "learner=ppo", "server=shm"], ["market=order_book"]], ids=" ".join)
 def test_no_value_of_any_field_makes_a_traceback(words):
     node = compose(words)[0]

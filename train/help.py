@@ -21,7 +21,9 @@ The words are Hydra overrides of conf/: market=game chooses a file, market.gamma
 """
 
 _SETTINGS = """\
-  market=order_book     order_book, game, btcusdt_spot, btcusdt_usdm, or a path to your own .yaml
+  market=order_book     order_book, game, btcusdt_spot, btcusdt_usdm, a scenario, or a path to your own .yaml
+                        scenarios: calm clustered toxic tight wide competition self_play whale_block whale_sliced
+                        pump crash cascade stuffed washed
   market.gamma=...      risk aversion; every other key of the market's file can be given too
   objective=penalty     penalty or cara
 """
@@ -63,16 +65,22 @@ examples:
     "benchmark": f"""\
 usage: bitquote benchmark [key=value ...]
        bitquote benchmark run=<run directory>[,<run directory> ...] [key=value ...]
+       bitquote benchmark market=scenarios [run=...] [output=<directory>]
 
 Without run=, judges the closed forms of a market. With it, judges the trained policies beside them, on the runs' own
 market; several runs of different seeds (or the directory of a sweep) also give a pooled row. Prints the table and
 writes benchmark.json: into the run directory, into a new one, or to output=<file>.
+
+Several markets (market=calm,toxic; market=scenarios is all of them) make one table and one picture, in a directory that
+holds a file for each; the same command with the same output= goes on where it was interrupted. With run= the policies
+are judged there as they were trained, wherever that was.
 
 common keys and their defaults (with run=, only the benchmark's own):
 {_SETTINGS}{_BENCHMARK}
 examples:
   bitquote benchmark market=game market.gamma=0.5 objective=cara
   bitquote benchmark run=runs/game/20260101-120000-1 benchmark.paths=10000 output=more_paths.json
+  bitquote benchmark market=scenarios run=runs/direct benchmark.paths=500 output=runs/scenarios
 """,
     "calibrate": """\
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]

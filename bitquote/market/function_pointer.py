@@ -5,23 +5,21 @@ from __future__ import annotations
 from numbers import Number
 from typing import Any, cast
 
+import numpy as np
 from numba import cfunc, njit, typeof, types
 from numba.core.dispatcher import Dispatcher
 
 from bitquote.errors import InputError, require
 
 
-class FunctionPointer(types.WrapperAddressProtocol):
-    """An njit quoter `(observation, *arguments) -> (half_spread, skew)` as the address of its machine code.
+class Pointer(types.WrapperAddressProtocol):
+    """An njit function as the address of its machine code for one signature.
 
-    A dispatcher as an argument would make a kernel miss numba's on-disk cache; a pointer is cached by its signature.
+    What calls it is compiled without it, which for a large function is the greater part of the work.
     """
 
-    def __init__(self, function: Dispatcher, arguments: tuple):
-        inputs = (types.float64[::1], *(typeof(a) for a in arguments))
-        self._signature = types.UniTuple(types.float64, _outputs(function, inputs))(*inputs)
-        # A user's function may live where numba cannot cache it, such as an interactive session; it compiles at once.
-        cache = function.py_func.__module__.startswith("bitquote.") and function.py_func.__closure__ is None
+    def __init__(self, function: Dispatcher, returned: Any, arguments: tuple, cache: bool = True):
+        self._signature = returned(*(typeof(argument) for argument in arguments))
         self._compiled = cfunc(self._signature, cache=cache)(function.py_func)
 
     def __wrapper_address__(self) -> int:
@@ -29,6 +27,20 @@ class FunctionPointer(types.WrapperAddressProtocol):
 
     def signature(self):
         return self._signature
+
+
+class FunctionPointer(Pointer):
+    """An njit quoter `(observation, *arguments) -> (half_spread, skew)` as the address of its machine code.
+
+    A dispatcher as an argument would make a kernel miss numba's on-disk cache; a pointer is cached by its signature.
+    """
+
+    def __init__(self, function: Dispatcher, arguments: tuple):
+        # A user's function may live where numba cannot cache it, such as an interactive session; it compiles at once.
+        own = function.py_func.__module__.startswith("bitquote.") and function.py_func.__closure__ is None
+        inputs = (types.float64[::1], *(typeof(argument) for argument in arguments))
+        outputs = 2 if own else _outputs(function, inputs)
+        super().__init__(function, types.UniTuple(types.float64, outputs), (np.zeros(1), *arguments), cache=own)
 
 
 def function_and_arguments(quoter: Any, observation_size: int) -> tuple[Dispatcher, tuple]:
@@ -68,8 +80,6 @@ def _bound(function: Dispatcher, arguments: tuple) -> tuple[Dispatcher, tuple]:
 
 def _outputs(function: Dispatcher, inputs: tuple) -> int:
     """How many numbers a quoter returns: 2, or 3 with a size."""
-    if function.py_func.__module__.startswith("bitquote.") and function.py_func.__closure__ is None:
-        return 2  # our own: known, and compiled once less
     function.compile(inputs)
     returned = function.overloads[inputs].signature.return_type
     count = len(returned) if isinstance(returned, types.BaseTuple) else 1

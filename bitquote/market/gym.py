@@ -24,13 +24,13 @@ from bitquote.errors import InputError, require, require_integer
 from bitquote.flow.random import next_word, normal, seed_generator, uniform
 from bitquote.market.accounts import liquidate, wealth
 from bitquote.market.action import distances, quote_prices, size_of
-from bitquote.market.clock import advance, quote_delay, send_quotes
+from bitquote.market.clock import quote_delay, send_quotes
 from bitquote.market.configuration import build, shipped_configuration
 from bitquote.market.game import Game
 from bitquote.market.game_paths import compile_rules
 from bitquote.market.observation import observe
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.rollout import ask_one, rekey, start_path, state_for
+from bitquote.market.rollout import ask_one, begin, market_kernels, rekey, state_for
 from bitquote.quoting.parameters import GameParameters
 
 register()
@@ -119,6 +119,7 @@ class OrderBookEpisodes:
         self._quoters, self._mirrors = market.rival_quoters()
         memory = (market.window, market.capacity)
         self._states = [state_for(market.venue, market.flow, memory, len(self._quoters)) for _ in range(count)]
+        self._kernels = market_kernels(market.venue, market.flow, self._states[0])
         self._seeds = np.zeros(count, np.int64)
         self._observations = np.zeros((count, self.observation_size))
 
@@ -126,7 +127,7 @@ class OrderBookEpisodes:
         """Begin episode `index` anew on the random numbers of `seed`, with a book that has settled."""
         self._seeds[index] = seed
         state = self._states[index]
-        start_path(self.market.venue, self.market.flow, state, seed, 0, 0)
+        begin(self._kernels, self.market.venue, self.market.flow, state, seed, 0, 0)
         observe(self.market.venue, state, 0, 0, self._features, self._observations[index])
 
     def observe(self, index: int, step: int) -> np.ndarray:
@@ -137,8 +138,9 @@ class OrderBookEpisodes:
         """Play `action` at `step`; the reward."""
         size = float(action[2]) if action.size > 2 else 1.0
         return _book_step(
-            self.market.venue, self.market.flow, self._states[index], self._quoters, self._mirrors, self._features,
-            self._seeds[index], step, (float(action[0]), float(action[1]), size), self._observations[index],
+            self._kernels, self.market.venue, self.market.flow, self._states[index], self._quoters, self._mirrors,
+            self._features, self._seeds[index], step, (float(action[0]), float(action[1]), size),
+            self._observations[index],
         )  # fmt: skip
 
 
@@ -158,7 +160,7 @@ def _send(venue, flow, state, quoters, mirrors, features, step, action, rolls):
 
 
 @njit(cache=True, nogil=True)
-def _book_step(venue, flow, state, quoters, mirrors, features, seed, step, action, observation):
+def _book_step(kernels, venue, flow, state, quoters, mirrors, features, seed, step, action, observation):
     """Quote, run to the next decision (and liquidate at the horizon), observe; the reward."""
     maker = state.maker[0]
     before = wealth(venue, maker)
@@ -169,7 +171,7 @@ def _book_step(venue, flow, state, quoters, mirrors, features, seed, step, actio
     decides = True
     while maker.clock < until:
         _send(venue, flow, state, quoters, mirrors, features, step, action, decides)
-        advance(venue, flow, state, until)
+        kernels.advance(venue, flow, state, until)
         decides = False
     last = step + 1 == venue.decisions
     if last:

@@ -6,10 +6,10 @@ compiled once for all of them, and Python is entered once a block of paths.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, typeof, types
 
 from bitquote.book.matching import NO_PRICE, reset
 from bitquote.compilation import merged
@@ -19,6 +19,7 @@ from bitquote.flow.random import normal, seed_generator, uniform
 from bitquote.market.accounts import liquidate, wealth
 from bitquote.market.action import distances, quote_prices, size_of
 from bitquote.market.clock import advance, quote_delay, send_quotes
+from bitquote.market.function_pointer import Pointer
 from bitquote.market.observation import SIZE, look, look_up, observe
 from bitquote.market.simulation import Rollout, for_each_block
 from bitquote.market.venue import PathState, Venue, allocate_path, update_mid
@@ -131,6 +132,37 @@ def start_path(venue, flow, state, seed, path, start_inventory):
             maker.cash = -(maker.position * maker.mid2) // 2
 
 
+class MarketKernels(NamedTuple):
+    """The large kernels that know no quoter, as pointers: what knows one is compiled anew for each kind of quoter."""
+
+    start_path: Pointer
+    advance: Pointer
+
+
+_POINTERS: dict[Any, MarketKernels] = {}
+
+
+def market_kernels(venue: Venue, flow: Crowd, state: PathState) -> MarketKernels:
+    """The kernels for arguments of these types."""
+    kind = typeof((venue, flow, state))
+    if kind not in _POINTERS:
+        start = Pointer(start_path, types.void, (venue, flow, state, 0, 0, 0))
+        _POINTERS[kind] = MarketKernels(start, Pointer(advance, types.int64, (venue, flow, state, 0.0)))
+    return _POINTERS[kind]
+
+
+@njit(cache=True)
+def begin(kernels, venue, flow, state, seed, path, start_inventory):
+    """`start_path` for Python."""
+    kernels.start_path(venue, flow, state, seed, path, start_inventory)
+
+
+@njit(cache=True)
+def run_until(kernels, venue, flow, state, until):
+    """`advance` for Python."""
+    return kernels.advance(venue, flow, state, until)
+
+
 @njit(cache=True)
 def _ask(venue, quoter, observation, step):
     """(half-spread, skew, bid, ask, lots) that a quoter asks for; distances from the mid in ticks."""
@@ -213,9 +245,9 @@ def _record_outcome(venue, state, record, row, step, reward, prices, mid2, held)
 
 
 @merged
-def _run_path(venue, flow, state, quoters, baseline, exploration, seed, path, record, row, summaries):
+def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed, path, record, row, summaries):
     """One episode into `summaries` (makers,); `row` is the first maker's row in `record`, or -1 for none."""
-    start_path(venue, flow, state, seed, path, exploration.start_inventory)
+    kernels.start_path(venue, flow, state, seed, path, exploration.start_inventory)
     makers = len(quoters)
     generator = np.empty(2, np.uint64)
     observation = np.empty(SIZE, np.float64)
@@ -254,7 +286,7 @@ def _run_path(venue, flow, state, quoters, baseline, exploration, seed, path, re
         mid2 = maker.mid2
         until = (step + 1) * venue.decision_interval
         while True:
-            summaries[0].events += advance(venue, flow, state, until)
+            summaries[0].events += kernels.advance(venue, flow, state, until)
             if maker.clock >= until:
                 break
             ask_all(venue, flow, state, quoters, baseline, step, shifts, False)
@@ -337,12 +369,12 @@ def _close(venue, state, n, summary):
 
 
 @njit(cache=True, nogil=True)
-def _run_block(venue, flow, state, quoters, baseline, exploration, seed, first, record, first_row, summaries):
+def _run_block(kernels, venue, flow, state, quoters, baseline, exploration, seed, first, record, first_row, summaries):
     """Paths `first`, `first + 1`, ... into `summaries`; into `record` from `first_row` on unless that is -1."""
     for k in range(summaries.shape[0]):
         row = first_row + k if first_row >= 0 else -1
         _run_path(
-            venue, flow, state, quoters, baseline, exploration, seed, first + k, record, row, summaries[k]
+            kernels, venue, flow, state, quoters, baseline, exploration, seed, first + k, record, row, summaries[k]
         )
 
 
@@ -389,8 +421,9 @@ def run_paths(
     def run(first: int, last: int) -> None:
         state = idle.pop() if idle else state_for(venue, flow, memory, len(quoters))
         row = -1 if record is None else first
+        kernels = market_kernels(venue, flow, state)
         _run_block(
-            venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row, summaries[first:last]
+            kernels, venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row, summaries[first:last]
         )
         idle.append(state)
 

@@ -10,8 +10,7 @@ from numba import njit
 
 from bitquote.book.matching import NO_PRICE, best_price, level_quantity, next_price
 from bitquote.errors import require
-from bitquote.market.clock import advance
-from bitquote.market.rollout import Quoter, ask_all, check_room, rekey, start_path
+from bitquote.market.rollout import Quoter, ask_all, begin, check_room, market_kernels, rekey
 from bitquote.market.simulation import Tape
 from bitquote.market.venue import allocate_path
 
@@ -36,7 +35,7 @@ def _snapshot(book, depth):
 
 
 @njit(cache=True, nogil=True)
-def _play(venue, flow, state, quoters, baseline, seed, path, step, decides, until):
+def _play(kernels, venue, flow, state, quoters, baseline, seed, path, step, decides, until):
     """Let the makers decide if a decision begins here, and run to `until` (s)."""
     shifts = np.zeros((len(quoters), 2))
     last = min(step, venue.decisions - 1)
@@ -45,7 +44,7 @@ def _play(venue, flow, state, quoters, baseline, seed, path, step, decides, unti
         state.public[0].turn = (step + path) % len(quoters)
         ask_all(venue, flow, state, quoters, baseline, last, shifts, True)
     while True:
-        advance(venue, flow, state, until)
+        kernels.advance(venue, flow, state, until)
         if state.maker[0].clock >= until:
             return
         ask_all(venue, flow, state, quoters, baseline, last, shifts, False)
@@ -69,7 +68,8 @@ def record_tape(
     state = allocate_path(
         market.window, market.capacity, len(quoters), venue.levels, flow.queues.limit.shape[0], _ROOM
     )
-    start_path(venue, flow, state, seed, path, 0)
+    kernels = market_kernels(venue, flow, state)
+    begin(kernels, venue, flow, state, seed, path, 0)
     baseline = market.baseline_features()
     written = state.tape.written[0]
     trade_parts, quote_parts = [state.tape.trades[:0].copy()], [state.tape.quotes[:0].copy()]
@@ -82,7 +82,7 @@ def record_tape(
     taken, decided = 0, -1
     for until in stops:
         step = int(state.maker["clock"][0] / venue.decision_interval + 1e-6)
-        _play(venue, flow, state, quoters, baseline, seed, path, step, step > decided, until)
+        _play(kernels, venue, flow, state, quoters, baseline, seed, path, step, step > decided, until)
         decided = step
         require(written["lost"] == 0, "market.venue.decision_interval", venue.decision_interval, "shorter, for a tape")
         trade_parts.append(state.tape.trades[: written["trades"]].copy())

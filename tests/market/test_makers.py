@@ -8,14 +8,13 @@ import gymnasium
 import numpy as np
 import pytest
 from numba import njit
+from steps import advance, started
 
 from bitquote.book.matching import NO_PRICE, order_price, order_quantity
 from bitquote.errors import InputError
 from bitquote.market import build
-from bitquote.market.clock import advance, send_quotes
+from bitquote.market.clock import send_quotes
 from bitquote.market.configuration import shipped_configuration
-from bitquote.market.rollout import start_path, state_for
-from bitquote.market.venue import allocate_path
 from bitquote.quoting import glft, no_quote
 
 
@@ -97,11 +96,10 @@ def test_tables_and_functions_share_a_book_and_two_kinds_of_functions_do_not():
 
 def test_a_ladder_rests_at_its_prices_and_keeps_the_limit():
     market = market_of(levels=3, level_spacing=2, latency_new=0.0, latency_cancel=0.0)
-    state = state_for(market.venue, market.flow, (market.window, market.capacity), 1)
-    start_path(market.venue, market.flow, state, 3, 0, 0)
+    state = started(market)
     mid = int(state.maker["mid2"][0]) // 2
     send_quotes(market.venue, state, 0, np.array([mid - 9, mid + 9]), 5, 0.0)
-    advance(market.venue, market.flow, state, 0.0)
+    advance(market, state, 0.0)
     for i, side in ((0, 1), (1, -1)):
         quotes = [state.quotes[0, i, level] for level in range(3)]
         prices = [order_price(state.book, int(quote["slot"])) for quote in quotes]
@@ -125,21 +123,15 @@ def test_the_size_may_be_part_of_the_action():
 # ---- decisions at events
 
 
-def started(market):
-    state = allocate_path(market.window, market.capacity)
-    start_path(market.venue, market.flow, state, 3, 0, 0)
-    state.public["asked"] = 0.0
-    return state
-
-
 @pytest.mark.parametrize("gap", [0.0, 0.25])
 def test_makers_are_asked_again_when_the_best_price_moves(gap):
     market = market_of(requote="best", requote_gap=gap)
     state = started(market)
+    state.public["asked"] = 0.0
     asked = []
     while float(state.maker["clock"][0]) < 20.0:
         before = (int(state.public["bid"][0]), int(state.public["ask"][0]))
-        advance(market.venue, market.flow, state, 20.0)
+        advance(market, state, 20.0)
         now = float(state.maker["clock"][0])
         if now < 20.0:
             if gap == 0.0:
@@ -180,9 +172,9 @@ def test_a_stuffed_exchange_is_slow():
     market = build(config)
     state = started(market)
     send_quotes(market.venue, state, 0, np.array([int(state.public["bid"][0]) - 5, NO_PRICE]), 5, 0.3)
-    advance(market.venue, market.flow, state, 0.3)
+    advance(market, state, 0.3)
     assert state.quotes[0, 0, 0]["slot"] == -1
-    advance(market.venue, market.flow, state, 0.32)
+    advance(market, state, 0.32)
     assert state.quotes[0, 0, 0]["slot"] >= 0
     assert float(state.flow.now["burst_end"][0]) > 0.0  # so that a policy's own messages take 0.3 s longer
     config["flow"]["stuffing"]["delay"] = 0.0

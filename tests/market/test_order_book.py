@@ -7,20 +7,20 @@ import copy
 import numpy as np
 import pytest
 from numba import njit
+from steps import advance, started
 
 from bitquote.book.matching import NO_PRICE, ahead_of, best_price, limit_order, live_count, live_slot, order_owner
 from bitquote.errors import InputError
 from bitquote.market import build
 from bitquote.market.accounts import accrue, liquidate, wealth
 from bitquote.market.action import quote_prices
-from bitquote.market.clock import advance
 from bitquote.market.clock import send_quotes as send_ladder
 from bitquote.market.configuration import shipped_configuration
 from bitquote.market.flow_configuration import quantile_table
 from bitquote.market.observation import NAMES, SIZE, observe
 from bitquote.market.order_book import SIMULATION_FIELDS
-from bitquote.market.rollout import Exploration, start_path
-from bitquote.market.venue import FIRST_MAKER, allocate_path
+from bitquote.market.rollout import Exploration
+from bitquote.market.venue import FIRST_MAKER
 from bitquote.quoting.glft import glft
 from bitquote.quoting.table import QuoteTable
 
@@ -53,12 +53,6 @@ def send_quotes(venue, state, prices):
     send_ladder(venue, state, 0, prices, venue.order_size, 0.0)
 
 
-def started(market, seed=3):
-    state = allocate_path(market.window, market.capacity)
-    start_path(market.venue, market.flow, state, seed, 0, 0)
-    return state
-
-
 def snapshot(state):
     maker = state.maker[0]
     return {name: maker[name].item() for name in ("position", "cash", "mid2", "edge2", "maker_notional")} | {
@@ -78,7 +72,7 @@ def test_cash_and_inventory_balance_after_every_event():
         send_quotes(market.venue, state, prices)
         for part in range(500):  # 2 ms: hardly ever two events
             before = snapshot(state)
-            events = advance(market.venue, market.flow, state, step + (part + 1) / 500)
+            events = advance(market, state, step + (part + 1) / 500)
             after = snapshot(state)
             if events != 1:
                 continue
@@ -131,18 +125,18 @@ def test_an_unchanged_quote_keeps_its_order_and_its_place():
     state = started(market)
     prices = np.array([best_price(state.book, 1), NO_PRICE])
     send_quotes(market.venue, state, prices)
-    advance(market.venue, market.flow, state, 0.0)
+    advance(market, state, 0.0)
     slot = int(state.quotes[0, 0, 0]["slot"])
     ahead = ahead_of(state.book, slot)
     limit_order(state.book, 0, 1, prices[0], 7, 0, 0, 0)  # somebody joins behind
     send_quotes(market.venue, state, prices)
-    advance(market.venue, market.flow, state, 0.0)
+    advance(market, state, 0.0)
     assert int(state.quotes[0, 0, 0]["slot"]) == slot
     assert ahead_of(state.book, slot) == ahead
     send_quotes(market.venue, state, prices - np.array([1, 0]))
-    advance(market.venue, market.flow, state, 0.0)
+    advance(market, state, 0.0)
     send_quotes(market.venue, state, prices)
-    advance(market.venue, market.flow, state, 0.0)
+    advance(market, state, 0.0)
     assert ahead_of(state.book, int(state.quotes[0, 0, 0]["slot"])) >= ahead + 7  # it lost its place
 
 
@@ -151,14 +145,14 @@ def test_messages_arrive_after_their_latency():
     state = started(market)
     prices = np.array([best_price(state.book, 1) - 3, NO_PRICE])
     send_quotes(market.venue, state, prices)
-    advance(market.venue, market.flow, state, 0.299)
+    advance(market, state, 0.299)
     assert state.quotes[0, 0, 0]["slot"] == -1
-    advance(market.venue, market.flow, state, 0.301)
+    advance(market, state, 0.301)
     assert state.quotes[0, 0, 0]["slot"] >= 0
     send_quotes(market.venue, state, np.array([NO_PRICE, NO_PRICE]))
-    advance(market.venue, market.flow, state, 0.4)
+    advance(market, state, 0.4)
     assert state.quotes[0, 0, 0]["slot"] >= 0
-    advance(market.venue, market.flow, state, 0.402)
+    advance(market, state, 0.402)
     assert state.quotes[0, 0, 0]["slot"] == -1
 
 
@@ -178,7 +172,7 @@ def test_at_most_one_order_a_side_and_never_beyond_the_limit():
     for step in range(20):
         quote_prices(state, 0, 1.0, 1.0, -1.0, prices)
         send_quotes(market.venue, state, prices)
-        advance(market.venue, market.flow, state, step + 1.0)
+        advance(market, state, step + 1.0)
         assert own_orders(state) == (state.quotes["slot"] >= 0).sum() <= 2
 
 
@@ -200,7 +194,7 @@ def test_squared_inventory_is_integrated_over_time():
     state = started(market)
     maker = state.maker[0]
     maker["position"] = 3
-    advance(market.venue, market.flow, state, 2.5)
+    advance(market, state, 2.5)
     accrue(maker)
     assert maker["squared"] == pytest.approx(9 * 2.5)
 
@@ -287,7 +281,7 @@ def test_the_maker_does_not_see_its_own_quotes():
     before = observation.copy()
     mid2 = int(state.maker[0]["mid2"])
     send_quotes(market.venue, state, np.array([best_price(state.book, 1) + 1, NO_PRICE]))
-    advance(market.venue, market.flow, state, 0.0)
+    advance(market, state, 0.0)
     assert state.quotes[0, 0, 0]["slot"] >= 0 and int(state.maker[0]["mid2"]) == mid2
     observe(market.venue, state, 0, 0, market.baseline_features(), observation)
     assert np.array_equal(observation[4:9], before[4:9])
