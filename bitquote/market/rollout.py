@@ -423,8 +423,9 @@ def run_paths(
         row = -1 if record is None else first
         kernels = market_kernels(venue, flow, state)
         _run_block(
-            kernels, venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row, summaries[first:last]
-        )
+            kernels, venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row,
+            summaries[first:last],
+        )  # fmt: skip
         idle.append(state)
 
     for_each_block(run, paths, threads, block=min(64, max(1, paths // 8)), progress=progress)
