@@ -68,7 +68,7 @@ _MARKET_DISCARD, _IMMEDIATE_DISCARD = range(7, 9)
 _DONE = 9
 _FULL = 10
 
-_BATCH = 1 << 16  # messages of one entry into the kernel: bounds the room set aside for trades
+_BATCH = 1 << 22  # messages of one entry into the kernel: bounds the address space set aside for trades
 
 
 class CapacityError(InputError):
@@ -119,11 +119,12 @@ class OrderBook:
             # A trade ends its maker, which lived before or came in the batch, or its taker.
             room = np.empty(live_count(self._book) + 2 * len(batch), TRADE)
             done, traded = _apply(self._book, self._identifiers, batch, room, self._outcomes)
-            pieces.append(room[:traded].copy())
+            room.resize(traded, refcheck=False)  # in place: what was never written was never in memory
+            pieces.append(room)
             if done < len(batch):
                 order_id = int(batch["order_id"][done])
                 raise CapacityError(self.capacity, start + done, order_id, np.concatenate(pieces))
-        return np.concatenate(pieces) if pieces else np.empty(0, TRADE)
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, TRADE), *pieces])
 
     def best_bid(self) -> int | None:
         """Highest price bid, None without bids."""
