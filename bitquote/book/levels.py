@@ -2,10 +2,10 @@
 
 Each side keeps the `width` ranks from `low` on as a ring of levels (a power of two, so that a mask finds the level)
 with a bitmap of the occupied ones. Every order outside waits in the overflow heap and is strictly worse than the whole
-window. A better price than `low` moves the window and pushes its far end to the heap; a best price in the far half, or
-an empty window, moves it after the market and pulls from the heap. A price is wholly in the window or wholly in the
-heap, and both keep the order of arrival, so a move never costs an order its place. A side has orders if and only if
-its window has.
+window. A better price than `low` moves the window and pushes its far end to the heap; a best price in the last eighth,
+or an empty window, moves it after the market and pulls from the heap: no sooner, so that a best price that comes and
+goes moves nothing. A price is wholly in the window or wholly in the heap, and both keep the order of arrival, so a move
+never costs an order its place. A side has orders if and only if its window has.
 """
 
 import numpy as np
@@ -175,7 +175,7 @@ def link(book, slot):
         side.best = rank
     elif not in_window(book, index, rank):
         mask = window_mask(book)
-        if side.best - side.low > mask >> 1:
+        if side.best - side.low > mask - (mask >> 3):
             _move_worse(book, index, side.best)
         if not in_window(book, index, rank):
             push_overflow(book, index, slot)

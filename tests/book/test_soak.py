@@ -47,7 +47,7 @@ def slots(book, index):
 
 
 def level_of(book, slot):
-    return int(np.flatnonzero((book.levels["head"] == slot))[0])
+    return int(np.flatnonzero(book.levels["head"] == slot)[0])
 
 
 def swap_queue(book):
@@ -95,7 +95,8 @@ def test_a_planted_fault_is_found(soak, fault):
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "value"), [("DISORDER", "aggressor", -1), ("DISORDER", "price", 10**6), ("NEGATIVE", "quantity", 0)]
+    ("name", "field", "value"),
+    [("DISORDER", "aggressor", -1), ("DISORDER", "price", 10**6), ("NEGATIVE", "quantity", 0)],
 )
 def test_a_false_trade_is_found(soak, name, field, value):
     book, state = soaked(soak)
