@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from dataclasses import dataclass
 
@@ -35,14 +34,7 @@ class NaiveBook:
 
         OverflowError, nothing changed, if more than `capacity` orders would rest.
         """
-        before = copy.deepcopy((self.resting, self.rejected, self.discarded))
-        trades = self._apply(*message)
-        if len(self.resting) > self.capacity:
-            self.resting, self.rejected, self.discarded = before
-            raise OverflowError
-        return trades
-
-    def _apply(self, time, kind, side, order_id, price, quantity, flags) -> list[tuple[int, ...]]:
+        time, kind, side, order_id, price, quantity, flags = message
         order = next((order for order in self.resting if order.order_id == order_id), None)
         if kind not in (LIMIT, MARKET, CANCEL, REDUCE, REPLACE):
             return self._reject("unknown_kind")
@@ -86,24 +78,28 @@ class NaiveBook:
             return self._reject("post_only")
         if flags & FILL_OR_KILL and sum(maker.quantity for maker in makers) < taker.quantity:
             return self._reject("fill_or_kill")
-        if replaced is not None:
-            self.resting.remove(replaced)
-        trades = []
+        trades, left = [], taker.quantity
         for maker in makers:
-            traded = min(maker.quantity, taker.quantity)
+            traded = min(maker.quantity, left)
             if traded == 0:
                 break
-            maker.quantity -= traded
-            taker.quantity -= traded
+            left -= traded
             trades.append((taker.time, maker.order_id, taker.order_id, maker.price, traded, taker.side))
+        rests = left > 0 and not market and not flags & IMMEDIATE_OR_CANCEL
+        filled = sum(traded == maker.quantity for maker, (*_, traded, _) in zip(makers, trades, strict=False))
+        if len(self.resting) - filled - (replaced is not None) + rests > self.capacity:
+            raise OverflowError
+
+        if replaced is not None:
+            self.resting.remove(replaced)
+        for maker, (*_, traded, _) in zip(makers, trades, strict=False):
+            maker.quantity -= traded
         self.resting = [order for order in self.resting if order.quantity > 0]
-        if taker.quantity > 0:
-            if market:
-                self.discarded["market"] += 1
-            elif flags & IMMEDIATE_OR_CANCEL:
-                self.discarded["immediate_or_cancel"] += 1
-            else:
-                self.resting.append(taker)
+        if rests:
+            taker.quantity = left
+            self.resting.append(taker)
+        elif left > 0:
+            self.discarded["market" if market else "immediate_or_cancel"] += 1
         return trades
 
     def side(self, side: int) -> list[NaiveOrder]:

@@ -1,9 +1,9 @@
 """Matching by price, then time: the kernels on slots that the simulator and the face share.
 
 Arguments are int64 unless said otherwise: `side` is +1 (bid) or -1 (ask), prices are ticks, `owner` is the caller's
-mark (0 background, 1 the maker), `slot` is what `limit_order` returned and still lives. `limit_order`, `market_order`
-and `replace_order` begin with an empty list of trades, so `book.trades[:trade_count(book)]` is what the latest of
-them traded, and a sweep of the whole book always fits.
+mark (0 background, 1 the maker; kept as int16), `slot` is what `limit_order` returned and still lives. `limit_order`,
+`market_order` and `replace_order` begin with an empty list of trades, so `book.trades[:trade_count(book)]` is what the
+latest of them traded, and a sweep of the whole book always fits.
 """
 
 import numpy as np
@@ -16,6 +16,7 @@ from bitquote.book.state import (
     BookState,
     acquire,
     allocate,
+    at,
     in_window,
     level_at,
     rank_of,
@@ -89,11 +90,11 @@ def limit_order(book, time, side, price, quantity, order_id, owner, flags):
     # An order that crosses and still rests has filled a maker's order and thereby freed its slot.
     if rests and book.counters[0].live == book.live.size and not crosses(book, side, price):
         return BOOK_FULL
-    left = _match(book, time, side, rank_of(-side, price), quantity, order_id, owner)
+    left = _match(book, side, rank_of(-side, price), quantity)
     if left == 0 or not rests:
         return NOTHING_RESTS
     slot = acquire(book)
-    order = book.orders[slot]
+    order = book.orders[at(slot)]
     order.order_id = order_id
     order.owner = owner
     order.side = side
@@ -106,9 +107,12 @@ def limit_order(book, time, side, price, quantity, order_id, owner, flags):
 
 @inlined
 def market_order(book, time, side, quantity, taker_id, owner):
-    """Trade at any price; the quantity filled."""
+    """Trade at any price; the quantity filled.
+
+    `time`, `taker_id` and `owner` are the message's; trades do not repeat them.
+    """
     clear_trades(book)
-    return quantity - _match(book, time, side, HIGHEST, quantity, taker_id, owner)
+    return quantity - _match(book, side, HIGHEST, quantity)
 
 
 @inlined
@@ -121,13 +125,13 @@ def cancel_order(book, slot):
 @inlined
 def reduce_order(book, slot, quantity):
     """Take `quantity` > 0 off an order, which keeps its place; all of it or more cancels."""
-    order = book.orders[slot]
+    order = book.orders[at(slot)]
     if quantity >= order.quantity:
         cancel_order(book, slot)
         return
     order.quantity -= quantity
     if order.heap == NONE:
-        book.levels[level_at(book, side_index(order.side), order.rank)].quantity -= quantity
+        book.levels[at(level_at(book, side_index(order.side), order.rank))].quantity -= quantity
 
 
 @inlined
@@ -141,7 +145,7 @@ def replace_order(book, time, slot, price, quantity, flags):
     clear_trades(book)
     if quantity <= 0:
         return REJECTED
-    order = book.orders[slot]
+    order = book.orders[at(slot)]
     side = np.int64(order.side)
     rank = rank_of(side, price)
     if rank == order.rank and quantity <= order.quantity:
@@ -151,7 +155,7 @@ def replace_order(book, time, slot, price, quantity, flags):
     if _refused(book, side, price, quantity, flags):
         return REJECTED
     unlink(book, slot)
-    left = _match(book, time, side, rank_of(-side, price), quantity, order.order_id, np.int64(order.owner))
+    left = _match(book, side, rank_of(-side, price), quantity)
     if left == 0 or flags & (IMMEDIATE | FILL_OR_KILL):
         release(book, slot)
         return NOTHING_RESTS
@@ -163,28 +167,25 @@ def replace_order(book, time, slot, price, quantity, flags):
 
 
 @inlined
-def _match(book, time, side, worst, quantity, taker_id, owner):
+def _match(book, side, worst, quantity):
     """Trade up to `quantity` with the other side's orders of rank <= `worst`; the quantity left."""
     index = side_index(-side)
-    opposite = book.sides[index]
+    opposite = book.sides[at(index)]
     counters = book.counters[0]
     while quantity > 0 and opposite.levels > 0 and opposite.best <= worst:
-        level = book.levels[level_at(book, index, opposite.best)]
+        level = book.levels[at(level_at(book, index, opposite.best))]
         slot = np.int64(level.head)
-        maker = book.orders[slot]
+        maker = book.orders[at(slot)]
         filled = min(quantity, maker.quantity)
         quantity -= filled
-        trade = book.trades[counters.trades]
+        trade = book.trades[at(counters.trades)]
         counters.trades += 1
-        trade.time = time
         trade.maker_id = maker.order_id
-        trade.taker_id = taker_id
         trade.price = rank_of(-side, opposite.best)
         trade.quantity = filled
         trade.remaining = maker.quantity - filled
         trade.maker_slot = slot
         trade.maker_owner = maker.owner
-        trade.taker_owner = owner
         trade.aggressor = side
         if filled < maker.quantity:
             maker.quantity -= filled
@@ -198,7 +199,7 @@ def _match(book, time, side, worst, quantity, taker_id, owner):
 @inlined
 def crosses(book, side, price):
     """Whether an order of this side and price meets the best of the other side."""
-    opposite = book.sides[side_index(-side)]
+    opposite = book.sides[at(side_index(-side))]
     return opposite.levels > 0 and opposite.best <= rank_of(-side, price)
 
 
@@ -213,23 +214,23 @@ def _refused(book, side, price, quantity, flags):
 @kernel
 def _can_fill(book, index, worst, quantity):
     """Whether the orders of rank <= `worst` hold `quantity`; subtracts, so that no sum can overflow."""
-    side = book.sides[index]
+    side = book.sides[at(index)]
     if side.levels == 0:
         return False
     rank = side.best
     while rank <= worst:
-        slot = np.int64(book.levels[level_at(book, index, rank)].head)
+        slot = np.int64(book.levels[at(level_at(book, index, rank))].head)
         while slot != NONE:
-            quantity -= book.orders[slot].quantity
+            quantity -= book.orders[at(slot)].quantity
             if quantity <= 0:
                 return True
-            slot = np.int64(book.orders[slot].next)
+            slot = np.int64(book.orders[at(slot)].next)
         following = _next_in_window(book, index, rank)
         if following <= rank:
             break
         rank = following
     for i in range(index * book.live.size, index * book.live.size + side.overflow):
-        order = book.orders[book.overflow[i]]
+        order = book.orders[at(book.overflow[i])]
         if order.rank <= worst:
             quantity -= order.quantity
             if quantity <= 0:
@@ -243,7 +244,7 @@ def _can_fill(book, index, worst, quantity):
 @inlined
 def best_price(book, side):
     """Best price of a side, NO_PRICE when it is empty."""
-    state = book.sides[side_index(side)]
+    state = book.sides[at(side_index(side))]
     return rank_of(side, state.best) if state.levels > 0 else NO_PRICE
 
 
@@ -251,8 +252,8 @@ def best_price(book, side):
 def best_slot(book, side):
     """Slot of the order that trades first on a side, NONE when it is empty."""
     index = side_index(side)
-    state = book.sides[index]
-    return np.int64(book.levels[level_at(book, index, state.best)].head) if state.levels > 0 else NONE
+    state = book.sides[at(index)]
+    return np.int64(book.levels[at(level_at(book, index, state.best))].head) if state.levels > 0 else NONE
 
 
 @inlined
@@ -269,7 +270,7 @@ def level_quantity(book, side, price):
     index = side_index(side)
     rank = rank_of(side, price)
     if in_window(book, index, rank):
-        return book.levels[level_at(book, index, rank)].quantity
+        return book.levels[at(level_at(book, index, rank))].quantity
     return _overflow_quantity(book, index, rank, HIGHEST)
 
 
@@ -284,7 +285,7 @@ def next_price(book, side, price):
 @kernel
 def worse_rank(book, index, rank):
     """Lowest occupied rank above `rank`; `rank` itself if there is none."""
-    side = book.sides[index]
+    side = book.sides[at(index)]
     if side.levels == 0:
         return rank
     if rank < side.best:
@@ -295,7 +296,7 @@ def worse_rank(book, index, rank):
             return following
     following = rank
     for i in range(index * book.live.size, index * book.live.size + side.overflow):
-        other = book.orders[book.overflow[i]].rank
+        other = book.orders[at(book.overflow[i])].rank
         if other > rank and (following == rank or other < following):
             following = other
     return following
@@ -310,14 +311,14 @@ def _next_in_window(book, index, rank):
 @kernel
 def ahead_of(book, slot):
     """Quantity that trades before an order at its own price."""
-    order = book.orders[slot]
+    order = book.orders[at(slot)]
     if order.heap != NONE:
         return _overflow_quantity(book, side_index(order.side), order.rank, order.arrival)
     ahead = 0
     other = np.int64(order.previous)
     while other != NONE:
-        ahead += book.orders[other].quantity
-        other = np.int64(book.orders[other].previous)
+        ahead += book.orders[at(other)].quantity
+        other = np.int64(book.orders[at(other)].previous)
     return ahead
 
 
@@ -325,8 +326,8 @@ def ahead_of(book, slot):
 def _overflow_quantity(book, index, rank, arrival):
     """Quantity of the heap's orders at a rank that came before `arrival`."""
     total = 0
-    for i in range(index * book.live.size, index * book.live.size + book.sides[index].overflow):
-        order = book.orders[book.overflow[i]]
+    for i in range(index * book.live.size, index * book.live.size + book.sides[at(index)].overflow):
+        order = book.orders[at(book.overflow[i])]
         if order.rank == rank and order.arrival < arrival:
             total += order.quantity
     return total
@@ -341,32 +342,32 @@ def live_count(book):
 @inlined
 def live_slot(book, i):
     """Slot of the i-th live order, 0 <= i < live_count(book); the numbering changes whenever an order leaves."""
-    return np.int64(book.live[i])
+    return np.int64(book.live[at(i)])
 
 
 @inlined
 def order_price(book, slot):
     """Price of an order."""
-    order = book.orders[slot]
+    order = book.orders[at(slot)]
     return rank_of(order.side, order.rank)
 
 
 @inlined
 def order_quantity(book, slot):
     """Quantity left of an order."""
-    return book.orders[slot].quantity
+    return book.orders[at(slot)].quantity
 
 
 @inlined
 def order_side(book, slot):
     """Side of an order, +1 or -1."""
-    return np.int64(book.orders[slot].side)
+    return np.int64(book.orders[at(slot)].side)
 
 
 @inlined
 def order_owner(book, slot):
     """The caller's mark on an order."""
-    return np.int64(book.orders[slot].owner)
+    return np.int64(book.orders[at(slot)].owner)
 
 
 @inlined

@@ -23,7 +23,7 @@ from bitquote.book.matching import (
     trade_count,
     worse_rank,
 )
-from bitquote.book.state import HIGHEST, LOWEST, rank_of, side_index
+from bitquote.book.state import HIGHEST, LOWEST, at, rank_of, side_index
 from bitquote.compilation import inlined, kernel
 from bitquote.errors import InputError, require, require_integer
 
@@ -68,7 +68,7 @@ _MARKET_DISCARD, _IMMEDIATE_DISCARD = range(7, 9)
 _DONE = 9
 _FULL = 10
 
-_BATCH = 1 << 16  # messages of one entry into the kernel: bounds the room set aside for trades
+_BATCH = 1 << 22  # messages of one entry into the kernel: bounds the address space set aside for trades
 
 
 class CapacityError(InputError):
@@ -119,11 +119,12 @@ class OrderBook:
             # A trade ends its maker, which lived before or came in the batch, or its taker.
             room = np.empty(live_count(self._book) + 2 * len(batch), TRADE)
             done, traded = _apply(self._book, self._identifiers, batch, room, self._outcomes)
-            pieces.append(room[:traded].copy())
+            room.resize(traded, refcheck=False)  # in place: what was never written was never in memory
+            pieces.append(room)
             if done < len(batch):
                 order_id = int(batch["order_id"][done])
                 raise CapacityError(self.capacity, start + done, order_id, np.concatenate(pieces))
-        return np.concatenate(pieces) if pieces else np.empty(0, TRADE)
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, TRADE), *pieces])
 
     def best_bid(self) -> int | None:
         """Highest price bid, None without bids."""
@@ -144,7 +145,7 @@ class OrderBook:
 
     def queue_ahead(self, order_id: int) -> int:
         """Quantity that trades before this order at its own price; KeyError for an id that is not live."""
-        slot = find(self._identifiers, order_id) if LOWEST <= order_id <= HIGHEST else UNKNOWN
+        slot = find(self._identifiers, self._book.orders, order_id) if LOWEST <= order_id <= HIGHEST else UNKNOWN
         if slot == UNKNOWN:
             raise KeyError(order_id)
         return ahead_of(self._book, slot)
@@ -198,7 +199,7 @@ def _apply(book, identifiers, messages, trades, outcomes):
         else:
             outcome = _UNKNOWN_KIND
         outcomes[outcome] += 1
-        written = _write_trades(book, trades, written)
+        written = _write_trades(book, message, trades, written)
     return messages.size, written
 
 
@@ -214,7 +215,7 @@ def _enter(book, identifiers, message, kind):
         return _UNKNOWN_SIDE
     if quantity <= 0:
         return _QUANTITY
-    if find(identifiers, order_id) != UNKNOWN:
+    if find(identifiers, book.orders, order_id) != UNKNOWN:
         return _DUPLICATE_ID
     if kind == MARKET:
         price = rank_of(-side, HIGHEST)
@@ -237,25 +238,25 @@ def _change(book, identifiers, message, kind):
     """Apply a cancel, reduce or replace; its outcome."""
     order_id = message.order_id
     quantity = message.quantity
-    slot = find(identifiers, order_id)
+    slot = find(identifiers, book.orders, order_id)
     if kind != CANCEL and quantity <= 0:
         return _QUANTITY
     if slot == UNKNOWN:
         return _UNKNOWN_ID
-    order = book.orders[slot]
+    order = book.orders[at(slot)]
     if kind == REPLACE:
         side = np.int64(order.side)
         flags = np.int64(message.flags)
-        slot = replace_order(book, message.time, slot, message.price, quantity, flags)
-        if slot == REJECTED:
+        outcome = replace_order(book, message.time, slot, message.price, quantity, flags)
+        if outcome == REJECTED:
             return _refusal(book, side, message.price, flags)
         filled = _forget_filled(book, identifiers)
-        if slot == NOTHING_RESTS:
-            forget(identifiers, order_id)
+        if outcome == NOTHING_RESTS:
+            forget(identifiers, book.orders, order_id, slot)
             if filled < quantity:
                 return _IMMEDIATE_DISCARD
     elif kind == CANCEL or quantity >= order.quantity:
-        forget(identifiers, order_id)
+        forget(identifiers, book.orders, order_id, slot)
         cancel_order(book, slot)
     else:
         reduce_order(book, slot, quantity)
@@ -270,25 +271,28 @@ def _refusal(book, side, price, flags):
 
 @inlined
 def _forget_filled(book, identifiers):
-    """Forget the ids of the makers that the latest message filled; the quantity it traded."""
+    """Forget the ids of the makers that the latest message filled; the quantity it traded.
+
+    Backwards: the slot freed last is the one that the taker's rest may have taken, with its own id.
+    """
     filled = 0
-    for i in range(trade_count(book)):
-        fill = book.trades[i]
+    for i in range(trade_count(book) - 1, -1, -1):
+        fill = book.trades[at(i)]
         filled += fill.quantity
         if fill.remaining == 0:
-            forget(identifiers, fill.maker_id)
+            forget(identifiers, book.orders, fill.maker_id, fill.maker_slot)
     return filled
 
 
 @inlined
-def _write_trades(book, trades, written):
-    """Move the trades of the latest message to `trades`; how many it then holds."""
+def _write_trades(book, message, trades, written):
+    """Move the trades of `message`, the latest, to `trades`; how many it then holds."""
     for i in range(trade_count(book)):
-        fill = book.trades[i]
+        fill = book.trades[at(i)]
         trade = trades[written]
-        trade.time = fill.time
+        trade.time = message.time
         trade.maker_id = fill.maker_id
-        trade.taker_id = fill.taker_id
+        trade.taker_id = message.order_id
         trade.price = fill.price
         trade.quantity = fill.quantity
         trade.aggressor = fill.aggressor
@@ -301,9 +305,9 @@ def _write_trades(book, trades, written):
 def _depth(book, side, levels):
     """Fill `levels` (int64 (n, 2)) with the best prices of a side and their quantity; the number of rows filled."""
     index = side_index(side)
-    if book.sides[index].levels == 0:
+    if book.sides[at(index)].levels == 0:
         return 0
-    rank = book.sides[index].best
+    rank = book.sides[at(index)].best
     for row in range(len(levels)):
         price = rank_of(side, rank)
         levels[row, 0] = price

@@ -6,15 +6,15 @@ one price come back in the order of their arrival.
 
 import numpy as np
 
-from bitquote.book.state import NONE
+from bitquote.book.state import NONE, at
 from bitquote.compilation import inlined, kernel
 
 
 @inlined
 def _before(book, one, other):
     """Whether slot `one` has priority over slot `other` of the same side."""
-    a = book.orders[one]
-    b = book.orders[other]
+    a = book.orders[at(one)]
+    b = book.orders[at(other)]
     return a.rank < b.rank or (a.rank == b.rank and a.arrival < b.arrival)
 
 
@@ -22,11 +22,11 @@ def _before(book, one, other):
 def _settle(book, index, place, slot):
     """Put `slot` at a free place of the heap, or above or below it where the order of the heap wants it."""
     heap = book.overflow[index * book.live.size :]
-    size = book.sides[index].overflow
+    size = book.sides[at(index)].overflow
     while place > 0 and _before(book, slot, heap[(place - 1) >> 1]):
         parent = (place - 1) >> 1
         heap[place] = heap[parent]
-        book.orders[heap[place]].heap = place
+        book.orders[at(heap[place])].heap = place
         place = parent
     while True:
         child = 2 * place + 1
@@ -37,27 +37,27 @@ def _settle(book, index, place, slot):
         if not _before(book, heap[child], slot):
             break
         heap[place] = heap[child]
-        book.orders[heap[place]].heap = place
+        book.orders[at(heap[place])].heap = place
         place = child
     heap[place] = slot
-    book.orders[slot].heap = place
+    book.orders[at(slot)].heap = place
 
 
 @kernel
 def push_overflow(book, index, slot):
     """Add an order to the heap."""
-    place = book.sides[index].overflow
-    book.sides[index].overflow = place + 1
+    place = book.sides[at(index)].overflow
+    book.sides[at(index)].overflow = place + 1
     _settle(book, index, place, slot)
 
 
 @kernel
 def remove_overflow(book, index, slot):
     """Take an order out of the heap."""
-    place = np.int64(book.orders[slot].heap)
-    book.orders[slot].heap = NONE
-    last = book.sides[index].overflow - 1
-    book.sides[index].overflow = last
+    place = np.int64(book.orders[at(slot)].heap)
+    book.orders[at(slot)].heap = NONE
+    last = book.sides[at(index)].overflow - 1
+    book.sides[at(index)].overflow = last
     if place < last:
         _settle(book, index, place, np.int64(book.overflow[index * book.live.size + last]))
 

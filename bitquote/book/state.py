@@ -17,6 +17,8 @@ LOWEST = np.iinfo(np.int64).min
 HIGHEST = np.iinfo(np.int64).max
 NONE = -1  # no slot, or no place in the heap
 
+at = np.uint64  # an index that is not negative: numba then leaves out the test for counting from the end
+
 # One order is one cache line of 64 bytes.
 ORDER = np.dtype(
     [
@@ -29,7 +31,7 @@ ORDER = np.dtype(
         ("previous", np.int32),  # slot ahead of it in its level
         ("heap", np.int32),  # place in the overflow heap, NONE inside the window
         ("live", np.int32),  # place in the list of live slots
-        ("owner", np.int32),
+        ("owner", np.int16),
         ("side", np.int8),  # +1 bid, -1 ask
     ],
     align=True,
@@ -45,18 +47,15 @@ SIDE = np.dtype(
     align=True,
 )
 COUNTERS = np.dtype([("live", np.int64), ("trades", np.int64), ("arrivals", np.int64)], align=True)
-# What one trade leaves behind for the simulator and the face; also one cache line.
+# What one trade leaves behind for the simulator and the face; time and taker are those of the message.
 FILL = np.dtype(
     [
-        ("time", np.int64),
         ("maker_id", np.int64),
-        ("taker_id", np.int64),
         ("price", np.int64),  # ticks
         ("quantity", np.int64),
         ("remaining", np.int64),  # left of the maker's order; at 0 its slot is free again
         ("maker_slot", np.int32),
-        ("maker_owner", np.int32),
-        ("taker_owner", np.int32),
+        ("maker_owner", np.int16),
         ("aggressor", np.int8),  # the taker's side
     ],
     align=True,
@@ -83,7 +82,7 @@ def allocate(ticks: int, capacity: int) -> BookState:
     words = max(width // 64, 1)
     groups = max(words // 64, 1)
     book = BookState(
-        orders=_on_cache_lines(capacity, ORDER),
+        orders=_on_cache_lines(capacity),
         live=np.empty(capacity, np.int32),
         levels=np.empty(2 * width, LEVEL),
         occupied=np.empty(2 * words, np.uint64),
@@ -91,17 +90,17 @@ def allocate(ticks: int, capacity: int) -> BookState:
         overflow=np.empty(2 * capacity, np.int32),
         sides=np.empty(2, SIDE),
         counters=np.empty(1, COUNTERS),
-        trades=_on_cache_lines(capacity, FILL),
+        trades=np.empty(capacity, FILL),
     )
     reset(book)
     return book
 
 
-def _on_cache_lines(length: int, dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array of 64-byte records that starts at a multiple of 64 bytes."""
-    raw = np.empty(length * dtype.itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + length * dtype.itemsize].view(dtype)
+def _on_cache_lines(capacity: int) -> np.ndarray:
+    """Uninitialised orders, each on a cache line of its own."""
+    raw = np.empty((capacity + 1) * ORDER.itemsize, np.uint8)
+    start = -raw.ctypes.data % ORDER.itemsize
+    return raw[start : start + capacity * ORDER.itemsize].view(ORDER)
 
 
 @kernel
@@ -156,7 +155,7 @@ def level_at(book, index, rank):
 @inlined
 def in_window(book, index, rank):
     """Whether the window of side `index` covers `rank`."""
-    low = book.sides[index].low
+    low = book.sides[at(index)].low
     return low <= rank <= low + window_mask(book)
 
 
@@ -166,8 +165,8 @@ def acquire(book):
     counters = book.counters[0]
     place = counters.live
     counters.live = place + 1
-    slot = np.int64(book.live[place])
-    book.orders[slot].live = place
+    slot = np.int64(book.live[at(place)])
+    book.orders[at(slot)].live = place
     return slot
 
 
@@ -177,8 +176,8 @@ def release(book, slot):
     counters = book.counters[0]
     last = counters.live - 1
     counters.live = last
-    place = book.orders[slot].live
-    moved = book.live[last]
-    book.live[place] = moved
-    book.orders[moved].live = place
-    book.live[last] = slot
+    place = book.orders[at(slot)].live
+    moved = book.live[at(last)]
+    book.live[at(place)] = moved
+    book.orders[at(moved)].live = place
+    book.live[at(last)] = slot

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from structure import check_structure
 
+from bitquote.book import OrderBook
 from bitquote.book.matching import (
     BOOK_FULL,
     IMMEDIATE,
@@ -64,7 +65,7 @@ def test_trades_name_the_makers_owner(book):
     first, second = book.trades[:2]
     assert (first["maker_id"], first["quantity"], first["remaining"], first["maker_owner"]) == (1, 3, 0, BACKGROUND)
     assert (second["maker_slot"], second["quantity"], second["remaining"], second["maker_owner"]) == (mine, 2, 2, MAKER)
-    assert (second["time"], second["taker_id"], second["price"], second["aggressor"]) == (9, 77, 10, -1)
+    assert (second["price"], second["aggressor"]) == (10, -1)
     assert ahead_of(book, mine) == 0
     clear_trades(book)
     assert trade_count(book) == 0
@@ -152,10 +153,14 @@ def test_reset(book):
 
 
 def test_an_order_fills_one_cache_line():
-    book = allocate(ticks=8, capacity=10)
-    for array in (book.orders, book.trades):
-        assert array.dtype.itemsize == 64
-        assert array.ctypes.data % 64 == 0
+    orders = allocate(ticks=8, capacity=10).orders
+    assert orders.dtype.itemsize == 64
+    assert orders.ctypes.data % 64 == 0
+
+
+def test_a_book_of_4096_orders_stays_within_512_kib():
+    assert sum(array.nbytes for array in allocate(ticks=256, capacity=4096)) <= 480 * 1024
+    assert OrderBook(ticks=256, capacity=4096).nbytes <= 512 * 1024
 
 
 def test_uniform_cancellation_by_the_live_list():
