@@ -416,12 +416,12 @@ def run_paths(
     """
     summaries = np.zeros((paths, len(quoters)), SUMMARY)
     buffers = allocate_rollout(0, 0) if record is None else record
-    idle: list[PathState] = []
+    idle = [state_for(venue, flow, memory, len(quoters))]
+    kernels = market_kernels(venue, flow, idle[0])
 
     def run(first: int, last: int) -> None:
         state = idle.pop() if idle else state_for(venue, flow, memory, len(quoters))
         row = -1 if record is None else first
-        kernels = market_kernels(venue, flow, state)
         _run_block(
             kernels, venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row,
             summaries[first:last],

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from bitquote.book.matching import limit_order, live_count, reset
-from bitquote.market.venue import MAKER_OWNER, PathState, Venue, update_mid
+from bitquote.market.venue import FIRST_MAKER, PathState, Venue, update_mid
 
 LEVELS = 5  # occupied ticks a side that an observation looks at
 FARTHEST = 400  # ticks behind the best that are searched for them
@@ -58,7 +58,7 @@ def mirror(venue: Venue, path: PathState, depth: Any, own: np.ndarray, scale: Sc
     for i in range(2):
         side = 1 - 2 * i
         best = best_tick(depth, side, scale.fine)
-        quote = path.quotes[i]
+        quote = path.quotes[0, i, 0]
         quote.slot = -1
         passed = side * (best_tick(depth, -side, scale.fine) - quote.price) <= 0
         resting = own[i].order_id != 0 and not passed
@@ -71,7 +71,7 @@ def mirror(venue: Venue, path: PathState, depth: Any, own: np.ndarray, scale: Sc
                 break
         if resting and quote.slot < 0:
             _rest_level(venue, path, depth, i, quote.price, resting, own, scale)
-    update_mid(path)
+    update_mid(path, 0)
 
 
 @njit
@@ -83,13 +83,13 @@ def _rest_level(
     quantity = 0.0
     for k in range(scale.fine):
         quantity += quantity_at(depth, side, price * scale.fine + side * k)
-    if not resting or path.quotes[i].price != price:
+    if not resting or path.quotes[0, i, 0].price != price:
         _rest(path, side, price, quantity, scale)
         return
     beside = quantity_at(depth, side, price * scale.fine)
     behind = beside - min(own[i].ahead, beside)
     _rest(path, side, price, quantity - behind, scale)
-    path.quotes[i].slot = limit_order(path.book, 0, side, price, venue.order_size, 0, MAKER_OWNER, 0)
+    path.quotes[0, i, 0].slot = limit_order(path.book, 0, side, price, venue.order_size, 0, FIRST_MAKER, 0)
     _rest(path, side, price, behind, scale)
 
 

@@ -17,19 +17,11 @@ from mirror import OWN, Scale, best_tick, mirror, quantity_at
 from numba import njit
 
 from bitquote.book.matching import NO_PRICE
+from bitquote.market.accounts import await_markout, settle_markouts
 from bitquote.market.action import distances, quote_prices
+from bitquote.market.clock import send_quotes
 from bitquote.market.observation import SIZE, observe
-from bitquote.market.venue import (
-    CANCEL,
-    MARKOUTS,
-    NOTHING,
-    REPLACE,
-    PathState,
-    Venue,
-    allocate_path,
-    send_quotes,
-    settle_markouts,
-)
+from bitquote.market.venue import CANCEL, NOTHING, REPLACE, PathState, Venue, allocate_path
 
 END_OF_DATA, GOT_FEED, GOT_RESPONSE = 1, 2, 3  # what hftbacktest's wait_next_feed returns, besides 0 for its timeout
 _BOUGHT = np.uint64(BUY_EVENT)
@@ -133,11 +125,11 @@ def replay(hbt: Any, kernel: Any, arguments: tuple, rules: Rules, memory: Memory
         for step in range(venue.decisions):
             _count_trades(hbt, rules, memory)
             mirror(venue, path, hbt.depth(0), memory.own, rules.scale)
-            observe(venue, path, step, rules.baseline, observation)
+            observe(venue, path, 0, step, rules.baseline, observation)
             half_spread, skew = kernel(observation, *arguments)
             bid, ask = distances(half_spread, skew, venue.no_quote)
-            quote_prices(path, bid, ask, -1.0, prices)
-            send_quotes(venue, path, prices)
+            quote_prices(path, 0, bid, ask, -1.0, prices)
+            send_quotes(venue, path, 0, prices, venue.order_size, 0.0)
             decision = memory.decisions[memory.done[_EPISODES], step]
             decision.time = hbt.current_timestamp
             decision.half_spread, decision.skew = half_spread, skew
@@ -156,10 +148,13 @@ def _begin(hbt: Any, rules: Rules, memory: Memory) -> None:
     """Fresh accounts; every statistic starts from nothing, as in the simulator."""
     path = memory.path
     path.maker[:] = np.zeros_like(path.maker)
-    path.quotes[:] = np.zeros_like(path.quotes)
     for i in range(2):
-        path.quotes[i].slot = -1
-        path.quotes[i].price = NO_PRICE
+        quote = path.quotes[0, i, 0]
+        quote.slot = -1
+        quote.price = NO_PRICE
+        quote.since = 0.0
+        quote.filled = 0
+        quote.pending = NOTHING
         memory.own[i].order_id = 0
     hbt.clear_last_trades(0)
     hbt.clear_inactive_orders(0)
@@ -194,7 +189,7 @@ def _watch_mid(hbt: Any, rules: Rules, memory: Memory) -> None:
     maker = memory.path.maker[0]
     now = hbt.current_timestamp
     maker.clock = (now - memory.counts[_ORIGIN]) * 1e-9
-    settle_markouts(memory.path, maker.clock)
+    settle_markouts(memory.path, 0, maker.clock)
     mid2 = best_tick(depth, 1, fine) + best_tick(depth, -1, fine)
     if mid2 != maker.mid2:
         at = memory.counts[_CHANGES] % _MIDS
@@ -221,18 +216,18 @@ def _count_trades(hbt: Any, rules: Rules, memory: Memory) -> None:
     ahead cannot be more than what is there. hftbacktest keeps its own, which it does not show.
     """
     scale, own = rules.scale, memory.own
-    maker, quotes = memory.path.maker[0], memory.path.quotes
+    maker, quotes = memory.path.maker[0], memory.path.quotes[0]
     for trade in hbt.last_trades(0):
         aggressor = 1 if trade.ev & _BOUGHT else -1
         maker.net_volume += aggressor * np.int64(np.rint(trade.qty / scale.lot))
         maker.trades += 1
         i = 0 if aggressor < 0 else 1
-        if np.int64(np.rint(trade.px / scale.tick)) == quotes[i].price * scale.fine:
+        if np.int64(np.rint(trade.px / scale.tick)) == quotes[i, 0].price * scale.fine:
             own[i].ahead = max(own[i].ahead - trade.qty, 0.0)
     hbt.clear_last_trades(0)
     for i in range(2):
         if own[i].order_id != 0:
-            beside = quantity_at(hbt.depth(0), 1 - 2 * i, quotes[i].price * scale.fine)
+            beside = quantity_at(hbt.depth(0), 1 - 2 * i, quotes[i, 0].price * scale.fine)
             own[i].ahead = min(own[i].ahead, beside)
 
 
@@ -245,7 +240,7 @@ def _learn(hbt: Any, rules: Rules, memory: Memory) -> None:
         order = hbt.orders(0).get(own[i].order_id)
         if own[i].order_id == 0 or order is None:
             continue
-        quote = memory.path.quotes[i]
+        quote = memory.path.quotes[0, i, 0]
         if order.status == FILLED:
             _enter_fill(rules, memory, i, order)
             own[i].order_id = 0
@@ -266,11 +261,8 @@ def _enter_fill(rules: Rules, memory: Memory, i: int, order: Any) -> None:
     maker = memory.path.maker[0]
     side = 1 - 2 * i
     maker.position += side * venue.order_size
-    pending = memory.path.markouts[(maker.markout_head + maker.markout_count) & (MARKOUTS - 1)]
-    pending.due = (order.exch_timestamp - memory.counts[_ORIGIN]) * 1e-9 + venue.markout
-    pending.signed_lots = side * venue.order_size
-    pending.mid2 = _mid2_before(memory, order.exch_timestamp)
-    maker.markout_count += 1
+    due = (order.exch_timestamp - memory.counts[_ORIGIN]) * 1e-9 + venue.markout
+    await_markout(memory.path, 0, due, side * venue.order_size, _mid2_before(memory, order.exch_timestamp))
     _write_fill(memory, side, order, True)
 
 
@@ -294,7 +286,7 @@ def _transmit(hbt: Any, rules: Rules, memory: Memory) -> None:
     """Hand the messages that `send_quotes` has prepared to hftbacktest."""
     scale, own = rules.scale, memory.own
     for i in range(2):
-        quote = memory.path.quotes[i]
+        quote = memory.path.quotes[0, i, 0]
         kind, price = quote.pending, quote.pending_price
         quote.pending = NOTHING
         if kind == NOTHING or (own[i].order_id != 0 and quote.slot < 0):  # or the report of a fill is under way

@@ -21,22 +21,14 @@ import numpy as np
 from book_peers import PEERS
 from book_scaling import draw_scaling
 from book_stream import make_stream
+from numba import njit
 
 from bitquote.book import OrderBook
 from bitquote.book.matching import allocate
-from bitquote.compilation import kernel
-from bitquote.flow.poisson import (
-    QUANTILES,
-    FlowState,
-    PoissonFlow,
-    allocate_flow,
-    constant_rate,
-    flow_event,
-    move_price,
-    seed_book,
-    total_rate,
-)
+from bitquote.flow.crowd import Crowd, begin_flow, constant_rate, flow_event, total_rate, without_extras
+from bitquote.flow.poisson import PoissonFlow, diffuse
 from bitquote.flow.random import exponential, seed_generator
+from bitquote.flow.state import QUANTILES, allocate_flow
 
 KINDS = ("limit", "market", "cancel", "reduce", "replace")
 TICKS = 4096
@@ -50,11 +42,11 @@ def play_bitquote(messages: np.ndarray, live: int) -> tuple[float, OrderBook, in
     return time.perf_counter() - start, book, len(trades)
 
 
-def make_flow(live: int) -> PoissonFlow:
+def make_flow(live: int) -> Crowd:
     """A flow that keeps about `live` orders and moves the market a few ticks a second."""
     exponential_quantiles = -np.log1p(-(np.arange(QUANTILES) + 0.5) / QUANTILES)
     sizes = 1 + (5 * exponential_quantiles).astype(np.int64)
-    return PoissonFlow(
+    poisson = PoissonFlow(
         price=1e6,
         volatility=2.0,
         jump_rate=0.01,
@@ -66,28 +58,31 @@ def make_flow(live: int) -> PoissonFlow:
         market_rate_ask=live / 80,
         market_reach=1_000_000,
         informed_rate=live / 400,
+        resting=live // 2,
         limit_distance=(20 * exponential_quantiles).astype(np.int64),
         limit_size=sizes,
         market_size=sizes,
     )
+    return without_extras(poisson)
 
 
-@kernel
-def run_flow(flow, state, book, events):
+@njit(cache=True)
+def run_flow(crowd, state, book, events):
     """Seed the book and draw `events` events."""
-    seed_book(flow, state, book)
-    rate = constant_rate(flow)
+    begin_flow(crowd, state, book, 0.0)
+    rate = constant_rate(crowd)
     clock = 0.0
     for _ in range(events):
-        seconds = exponential(state.generator) / total_rate(flow, book, rate)
+        total = total_rate(crowd, state, book, rate)
+        seconds = exponential(state.generator) / total
         clock += seconds
-        move_price(flow, state, seconds)
-        flow_event(flow, state, book, np.int64(1e9 * clock), rate)
+        diffuse(crowd.poisson, state, seconds)
+        flow_event(crowd, state, book, clock, total)
 
 
 def play_flow(events: int, live: int, seed: int) -> float:
     """Seconds of `events` events of the Poisson flow in a book, draws included."""
-    state: FlowState = allocate_flow()
+    state = allocate_flow()
     seed_generator(state.generator, seed, 0, 0, 0)
     seed_generator(state.price_generator, seed, 0, 0, 1)
     book = allocate(TICKS, 16 * live)

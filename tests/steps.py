@@ -1,0 +1,17 @@
+"""One path of an order-book market, step by step, for tests."""
+
+from __future__ import annotations
+
+from bitquote.market.rollout import begin, market_kernels, run_until, state_for
+
+
+def started(market, seed=3):
+    """A path whose book has settled, at the first decision."""
+    state = state_for(market.venue, market.flow, (market.window, market.capacity), 1)
+    begin(market_kernels(market.venue, market.flow, state), market.venue, market.flow, state, seed, 0, 0)
+    return state
+
+
+def advance(market, state, until):
+    """Run the path to the time `until`; the number of events."""
+    return run_until(market_kernels(market.venue, market.flow, state), market.venue, market.flow, state, until)
