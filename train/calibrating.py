@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bitquote import run
-from bitquote.calibration import calibrated_market, write_market
+from bitquote.calibration import best_quote_flow, calibrated_market, fit_takers, write_market
 from bitquote.config import did_you_mean
 from bitquote.errors import InputError
-from bitquote.recorded import read_binance
-from bitquote.report.calibration_page import calibration_page, calibration_text
+from bitquote.market import build
+from bitquote.recorded import Recording, read_binance
+from bitquote.report.calibration_page import DISTANCES, calibration_page, calibration_text
+from bitquote.report.stylised_page import stylised_page
 
 from .words import split
 
@@ -21,10 +23,13 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "decision_interval": float,
     "maker_fee": float,
     "taker_fee": float,
+    "gap": float,
     "name": str,
     "seed": int,
 }
 """The optional words of the verb, and how their values are read."""
+PAGE_SEED = 1000
+"""Of the simulation that the pages show."""
 
 
 def calibrate(words: Sequence[str]) -> dict[str, Any]:
@@ -44,11 +49,24 @@ def calibrate(words: Sequence[str]) -> dict[str, Any]:
     recording = read_binance(own["data"], tick=options.get("tick"))
     market = calibrated_market(recording, **{key: value for key, value in options.items() if key != "tick"})
     write_market(market, output)
-    page = output.with_suffix(".png")
-    calibration_page(recording, market, page)
+    pages = draw_pages(recording, market, output)
     print(calibration_text(market))
-    print(f"written to {output}, with pictures in {page}; train on it with: bitquote train market={output}")
+    print(f"written to {output}, with pictures in {pages}; train on it with: bitquote train market={output}")
     return market
+
+
+def draw_pages(recording: Recording, market: Mapping[str, Any], output: Path) -> str:
+    """The pages of figures and of stylised facts beside `output`, of one simulation; returns their names in words."""
+    page, facts = output.with_suffix(".png"), output.with_name(f"{output.stem}_stylised.png")
+    simulated = build(market).tape(recording.duration, PAGE_SEED, levels=2 * DISTANCES)
+    calibration_page(recording, market, page, tape=simulated)
+    try:
+        takers = fit_takers(best_quote_flow(recording.tape))
+        title = f"{market['name']}: {market['source']}"
+        stylised_page(recording.tape, simulated, market["venue"]["tick"], title, facts, takers=takers)
+    except InputError as reason:  # too short a stretch for these: the market stands all the same
+        return f"{page} (none of stylised facts: {reason})"
+    return f"{page} and {facts}"
 
 
 def _read(key: str, text: str) -> Any:

@@ -78,8 +78,9 @@ examples:
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]
 
 Reads a raw Binance recording (.gz), estimates volatility, arrival and fill intensities with their intervals and the
-goodness of fit, sizes, spread and depth, and writes a market that `bitquote train market=<market.yaml>` takes, with a
-page of pictures beside it that shows the simulated market next to the recording.
+goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread and depth, and writes a market that
+`bitquote train market=<market.yaml>` takes, with two pages of pictures beside it (<market>.png, <market>_stylised.png)
+that show the simulated market next to the recording.
 
 keys and their defaults:
   data=<recording>      required
@@ -88,6 +89,8 @@ keys and their defaults:
   step=...              price step of the simulation; about half of what the mid moves in a decision
   decision_interval=0.1 seconds
   maker_fee=...         fraction of the notional; the exchange's without discounts. taker_fee=... likewise
+  gap=...               seconds within which taker orders of one side count as one burst, such as decision_interval;
+                        each order counts when left out, and a maker is then filled more often than in a replay
   name=...              of the market; symbol and kind
   seed=0                of the simulations
 
