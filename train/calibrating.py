@@ -9,13 +9,13 @@ from typing import Any
 from bitquote import run
 from bitquote.calibration import best_quote_flow, calibrated_market, fit_takers, write_market
 from bitquote.config import did_you_mean
-from bitquote.errors import InputError
+from bitquote.errors import InputError, require_choice
 from bitquote.market import build
 from bitquote.recorded import Recording, read_binance
 from bitquote.report.calibration_page import DISTANCES, calibration_page, calibration_text
 from bitquote.report.stylised_page import stylised_page
 
-from .words import split
+from .words import refuse, split
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "tick": float,
@@ -33,8 +33,15 @@ PAGE_SEED = 1000
 
 
 def calibrate(words: Sequence[str]) -> dict[str, Any]:
-    """Calibrate on `data=`, write the market to `output=` and its page beside it; returns the market."""
-    own, others = split(words, ("data", "output", *OPTIONS))
+    """Calibrate on `data=`, write the market to `output=` and its pages beside it; returns the market.
+
+    Several recordings with commas between are walked forward: the folder `output=` gets a market each, and the result
+    of `walk_forward` is returned.
+    """
+    own, others = split(words, ("data", "output", "train", *OPTIONS))
+    if "," in own.get("data", "") and not Path(own["data"]).exists():
+        return _walk(own, others)
+    refuse([key for key in own if key == "train"], "it belongs to several recordings, data=a,b")
     for word in others:
         key = word.partition("=")[0]
         raise InputError(f"unknown key {key!r}{did_you_mean(key, ('data', 'output', *OPTIONS))}")
@@ -44,7 +51,7 @@ def calibrate(words: Sequence[str]) -> dict[str, Any]:
     output = Path(own["output"])
     if output.suffix not in (".yaml", ".yml"):
         raise InputError(f"output={output} must end in .yaml: market= takes it by that")
-    options = {key: _read(key, own[key]) for key in OPTIONS if key in own}
+    options = _options(own)
     run.make_directory(output.parent)
     recording = read_binance(own["data"], tick=options.get("tick"))
     market = calibrated_market(recording, **{key: value for key, value in options.items() if key != "tick"})
@@ -53,6 +60,25 @@ def calibrate(words: Sequence[str]) -> dict[str, Any]:
     print(calibration_text(market))
     print(f"written to {output}, with pictures in {pages}; train on it with: bitquote train market={output}")
     return market
+
+
+def _walk(own: Mapping[str, str], words: Sequence[str]) -> dict[str, Any]:
+    from .walking import WALK, print_walk, walk_forward  # imports the trainer, which one recording does without
+
+    if "output" not in own:
+        raise InputError("output= is missing: with several recordings, a new folder")
+    trains = require_choice("train", own.get("train", "false"), ("true", "false")) == "true"
+    options = _options(own)
+    recordings = [read_binance(path, tick=options.get("tick")) for path in own["data"].split(",")]
+    options.pop("tick", None)
+    result = walk_forward(recordings, Path(own["output"]), words, trains=trains, **options)
+    print_walk(result)
+    print(f"written to {Path(own['output']) / WALK}")
+    return result
+
+
+def _options(own: Mapping[str, str]) -> dict[str, Any]:
+    return {key: _read(key, own[key]) for key in OPTIONS if key in own}
 
 
 def draw_pages(recording: Recording, market: Mapping[str, Any], output: Path) -> str:

@@ -76,6 +76,7 @@ examples:
 """,
     "calibrate": """\
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]
+       bitquote calibrate data=<recording>,<recording>[,...] output=<folder> [key=value ...]
 
 Reads a raw Binance recording (.gz), estimates volatility, arrival and fill intensities with their intervals and the
 goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread and depth, and writes a market that
@@ -94,8 +95,13 @@ keys and their defaults:
   name=...              of the market; symbol and kind
   seed=0                of the simulations
 
-example:
+Several recordings of one instrument, in the order of time, are walked forward: output= is then a new folder for a
+market each, the quotes tuned on an earlier market are judged on every later one, and the table says what they lose to
+quotes tuned there. train=true also trains a policy on each but the last; all words of `bitquote train` can be added.
+
+examples:
   bitquote calibrate data=spot_btcusdt.gz output=my_market.yaml
+  bitquote calibrate data=monday.gz,tuesday.gz output=walk benchmark.paths=1000
 """,
     "export": """\
 usage: bitquote export run=<run directory> output=<file> [target=safetensors|c]

@@ -86,7 +86,8 @@ def stylised_facts(tape: Tape, step: float) -> StylisedFacts:
 def ks_distances(recorded: StylisedFacts, simulated: StylisedFacts) -> dict[str, float]:
     """Kolmogorov-Smirnov distances between the distributions of two tapes, by name: 0 the same, 1 disjoint."""
     pairs = zip(recorded._fields, recorded, simulated, strict=True)
-    return {name: ks_distance(a, b) for name, a, b in pairs if isinstance(a, Distribution)}
+    both = ((name, a, b) for name, a, b in pairs if isinstance(a, Distribution) and isinstance(b, Distribution))
+    return {name: ks_distance(a, b) for name, a, b in both}
 
 
 def ks_distance(a: Distribution, b: Distribution) -> float:

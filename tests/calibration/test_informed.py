@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from planted import planted_tape
+from planted_flow import NEWS, planted_counts
 from scipy import optimize, stats
 
 from bitquote.calibration.informed import (
@@ -18,45 +19,35 @@ from bitquote.calibration.informed import (
 )
 from bitquote.errors import InputError
 
-PLANTED = PinParameters(0.4, 0.5, 20.0, 15.0, 12.0)
-
-
-def counts(parameters: PinParameters, periods: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Buys and sells drawn from the model."""
-    random = np.random.default_rng(seed)
-    news, bad = random.random(periods) < parameters.alpha, random.random(periods) < parameters.delta
-    buys = random.poisson(parameters.eps_buy + parameters.mu * (news & ~bad))
-    return buys, random.poisson(parameters.eps_sell + parameters.mu * (news & bad))
-
 
 def test_the_likelihood_is_the_mixture_of_poissons() -> None:
-    buys, sells = counts(PLANTED, 30, 1)
-    alpha, delta, mu, eps_buy, eps_sell = PLANTED
+    buys, sells = planted_counts(NEWS, 30, 1)
+    alpha, delta, mu, eps_buy, eps_sell = NEWS
     chance = (
         (1 - alpha) * stats.poisson.pmf(buys, eps_buy) * stats.poisson.pmf(sells, eps_sell)
         + alpha * delta * stats.poisson.pmf(buys, eps_buy) * stats.poisson.pmf(sells, eps_sell + mu)
         + alpha * (1 - delta) * stats.poisson.pmf(buys, eps_buy + mu) * stats.poisson.pmf(sells, eps_sell)
     )
-    assert log_likelihood(buys, sells, PLANTED) == pytest.approx(np.log(chance).sum())
+    assert log_likelihood(buys, sells, NEWS) == pytest.approx(np.log(chance).sum())
 
 
 def test_large_counts_do_not_overflow() -> None:
-    assert np.isfinite(log_likelihood(np.array([20_000]), np.array([30_000]), PLANTED._replace(mu=1e4)))
+    assert np.isfinite(log_likelihood(np.array([20_000]), np.array([30_000]), NEWS._replace(mu=1e4)))
 
 
 def test_the_score_is_the_slope() -> None:
-    buys, sells = (side.astype(float) for side in counts(PLANTED, 40, 2))
+    buys, sells = (side.astype(float) for side in planted_counts(NEWS, 40, 2))
     x = np.array([-0.3, 0.2, 2.5, 2.0, 2.8])
     slope = optimize.approx_fprime(x, lambda y: log_likelihood(buys, sells, _parameters(y)), 1e-6)
     np.testing.assert_allclose(_score(buys, sells, _parameters(x)), slope, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("planted", [PLANTED, PinParameters(0.2, 0.7, 30.0, 10.0, 10.0)])
+@pytest.mark.parametrize("planted", [NEWS, PinParameters(0.2, 0.7, 30.0, 10.0, 10.0)])
 def test_intervals_cover_planted_values_as_often_as_they_say(planted: PinParameters) -> None:
     covered = np.zeros(6)
     samples = 100
     for seed in range(samples):
-        fit = fit_pin(*counts(planted, 150, seed))
+        fit = fit_pin(*planted_counts(planted, 150, seed))
         assert fit.log_likelihood > fit.poisson_log_likelihood
         estimates = fit.alpha, fit.delta, fit.mu, fit.eps_buy, fit.eps_sell, fit.pin
         covered += [e.contains(value) for e, value in zip(estimates, (*planted, planted.pin), strict=True)]
@@ -99,7 +90,7 @@ def test_vpin_of_random_signs_is_the_mean_of_a_binomial_imbalance() -> None:
 )
 def test_impossible_parameters_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        log_likelihood(np.ones(5), np.ones(5), PLANTED._replace(**change))
+        log_likelihood(np.ones(5), np.ones(5), NEWS._replace(**change))
 
 
 def test_bad_counts_are_refused() -> None:

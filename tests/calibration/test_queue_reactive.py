@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted_flow import BIRTH, CANCELLED, SIZES, TAKEN, planted_spells
 
 from bitquote.calibration.order_flow import CANCEL, LIMIT, MARKET
 from bitquote.calibration.queue_reactive import (
@@ -19,29 +20,6 @@ from bitquote.calibration.queue_reactive import (
 from bitquote.errors import InputError
 from bitquote.market.simulation import Tape
 from bitquote.recorded.depth import DepthChanges
-
-SIZES = 6
-BIRTH = np.array([[3.0, 2.5, 2.0, 1.5, 1.0, 0.0], [2.0, 2.0, 1.5, 1.5, 1.0, 0.0]])
-CANCELLED = np.array([[0.0, 0.5, 1.0, 1.5, 2.0, 2.5], [0.0, 0.6, 1.2, 1.8, 2.4, 3.0]])
-TAKEN = np.array([[0.0, 1.0, 0.8, 0.6, 0.5, 0.5], [0.0, 0.2, 0.2, 0.2, 0.2, 0.2]])
-
-
-def planted_spells(seed: int, seconds: float = 400.0) -> Spells:
-    """Two independent birth-death queues, jump by jump."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for distance in range(2):
-        now, size = 0.0, 1
-        while now < seconds:
-            rates = np.array([BIRTH[distance, size], CANCELLED[distance, size], TAKEN[distance, size]])
-            wait = random.exponential(1.0 / rates.sum())
-            end = (LIMIT, CANCEL, MARKET)[int(random.choice(3, p=rates / rates.sum()))]
-            end = end if now + wait < seconds else CENSORED
-            rows.append((distance, size, min(wait, seconds - now), end))
-            now += wait
-            size += 1 if end == LIMIT else -1
-    columns = zip(*rows, strict=True)
-    return Spells(*(np.array(c, t) for c, t in zip(columns, (np.int64, np.int64, float, np.int8), strict=True)))
 
 
 def test_intervals_cover_planted_values_as_often_as_they_say() -> None:

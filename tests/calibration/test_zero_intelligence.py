@@ -6,35 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted_flow import BUYS, BY_DISTANCE, CANCELS, SELLS, SIZE, planted_events
 
-from bitquote.calibration.order_flow import CANCEL, LIMIT, MARKET, OrderEvents
+from bitquote.calibration.order_flow import CANCEL, LIMIT
 from bitquote.calibration.zero_intelligence import fit_zero_intelligence
 from bitquote.errors import InputError
-
-BY_DISTANCE = np.array([3.0, 2.0, 1.0])  # limit orders per second and side
-CANCELS = 0.5  # per second and order
-SELLS, BUYS = 0.4, 0.7
-SIZE = 2.0
-
-
-def planted_events(seed: int, seconds: float = 120.0) -> OrderEvents:
-    """Orders that live for an exponential time, and takers that leave them alone."""
-    random = np.random.default_rng(seed)
-    rows: list[tuple[float, int, int, float, float]] = []
-    for side in (1, -1):
-        for distance, rate in enumerate(BY_DISTANCE):
-            born = random.uniform(0.0, seconds, random.poisson(rate * seconds))
-            dead = born + random.exponential(1.0 / CANCELS, len(born))
-            size = random.exponential(SIZE, len(born))
-            rows += [(t, LIMIT, side, distance + 0.5, q) for t, q in zip(born, size, strict=True)]
-            rows += [(t, CANCEL, side, distance + 0.5, q) for t, q in zip(dead, size, strict=True) if t < seconds]
-        takers = random.poisson((SELLS if side > 0 else BUYS) * seconds)
-        rows += [(t, MARKET, side, 0.5, 1.0) for t in random.uniform(0.0, seconds, takers)]
-    rows.sort()
-    time, kind, side, distance, size = (np.array(column) for column in zip(*rows, strict=True))
-    change = np.where(kind == LIMIT, 1, np.where(kind == CANCEL, -1, 0))
-    resting = np.r_[0.0, np.cumsum(change)[:-1]]
-    return OrderEvents(time, kind.astype(np.int8), side.astype(np.int8), distance, size, resting, seconds)
 
 
 def test_intervals_cover_planted_values_as_often_as_they_say() -> None:
