@@ -65,10 +65,10 @@ def test_recordings_in_order_pass_and_others_are_refused_by_name(halves: list[Re
     first, second = (replace(half, path=Path(name)) for half, name in zip(halves, ("one.gz", "two.gz"), strict=True))
     check_sequence([first, second])
     for recordings, message in (
-        ([first], "has 1 recording: it needs at least two"),
+        ([first], "it needs at least two"),
         ([second, first], r"one\.gz begins before two\.gz"),
         ([first, replace(second, start=first.start + 10**9)], r"two\.gz overlaps with one\.gz"),
-        ([first, replace(second, symbol="XYZ")], r"two\.gz is of simulated spot XYZ: must be of simulated spot ABCUSDT"),
+        ([first, replace(second, symbol="XYZ")], "two.gz is of simulated spot XYZ: must be of simulated spot A"),
         ([first, replace(second, kind="usdm")], "is of simulated usdm"),
     ):
         with pytest.raises(InputError, match=message):
