@@ -13,6 +13,7 @@ import numpy as np
 from bitquote.calibration.hawkes import spread_ties
 from bitquote.calibration.intensity import taker_orders
 from bitquote.calibration.statistics import mid_at
+from bitquote.errors import InputError, require, require_number
 from bitquote.market.simulation import Tape
 from bitquote.recorded.depth import DepthChanges
 
@@ -73,6 +74,8 @@ def best_quote_flow(tape: Tape, *, patience: float = PATIENCE, seed: int = 0) ->
     parted = [_parted(time, kind, random) for time, kind in streams]
     time, kind = (np.concatenate([stream[i] for stream in parted]) for i in (0, 1))
     time, kind, _ = _parted(time, kind, random)
+    if not len(time):
+        raise InputError("the tape has neither a trade nor a change of a quote: there is no flow at the best quotes")
     time = time - start
     spread = sum(count for *_, count in parted)
     return BestQuoteFlow(time, kind, float(time[-1]), spread, unmatched)
@@ -84,6 +87,8 @@ def order_events(tape: Tape, changes: DepthChanges, reach: float) -> OrderEvents
     An increase of a level is a limit order, a decrease a cancellation unless a taker order explains it (see
     `taken_by_trades`).
     """
+    reach = require_number("reach", reach, 0.0, above=True)
+    require(len(tape.snapshot_time) > 0, "the tape", "without pictures of the depth", "one that has some")
     orders = taker_orders(tape)
     change = changes.after - changes.before
     distance = changes.side * (mid_at(tape, changes.time) - changes.price)

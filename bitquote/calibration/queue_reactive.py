@@ -123,6 +123,7 @@ def queue_spells(tape: Tape, changes: DepthChanges, step: float, distances: int,
     distances = require_integer("distances", distances, 1, 1000)
     require(len(tape.snapshot_time) > 0, "the tape", "without pictures of the depth", "one that has some")
     later = changes.time > tape.snapshot_time[0]
+    require(bool(later.any()), "the log of changes", "empty after the first picture", "one with changes")
     changes = DepthChanges(*(field[later] for field in changes))
     reference = np.floor(mid_at(tape, changes.time) / step).astype(np.int64)
     first = int(np.floor(mid_at(tape, tape.snapshot_time[:1])[0] / step))

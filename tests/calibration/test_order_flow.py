@@ -16,7 +16,9 @@ from bitquote.calibration.order_flow import (
     order_events,
     taken_by_trades,
 )
+from bitquote.calibration.queue_reactive import queue_spells
 from bitquote.calibration.statistics import activity
+from bitquote.errors import InputError
 from bitquote.market import build
 from bitquote.market.configuration import shipped_configuration
 from bitquote.market.simulation import Tape
@@ -95,6 +97,20 @@ def test_a_simulated_markets_flow_is_counted_whole() -> None:
     assert flow.spread == 0
     assert (count[2:] > 500).all()
     assert (np.diff(flow.time) > 0).all()
+
+
+def test_tapes_without_events_are_refused() -> None:
+    still = tape_of([(0.0, 99.0, 5.0, 101.0, 5.0)], [])
+    with pytest.raises(InputError, match="neither a trade nor a change"):
+        best_quote_flow(still)
+    none = DepthChanges(*(np.zeros(0) for _ in range(5)))
+    with pytest.raises(InputError, match="without pictures"):
+        order_events(still._replace(snapshot_time=np.zeros(0), depth=still.depth[:0]), none, 1.0)
+    with pytest.raises(InputError, match="reach is 0"):
+        order_events(still, none, 0.0)
+    assert len(order_events(still, none, 1.0).time) == 0
+    with pytest.raises(InputError, match="empty after the first picture"):
+        queue_spells(still, none, 1.0, 1, 1.0)
 
 
 @pytest.mark.parametrize("kind", ["spot", "usdm"])
