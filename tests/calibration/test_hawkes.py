@@ -86,21 +86,6 @@ def test_intervals_cover_planted_values_as_often_as_they_say() -> None:
     assert covered.mean() <= 0.99 * samples
 
 
-@pytest.mark.study
-def test_two_decays_are_told_apart() -> None:
-    planted = Parameters(np.array([0.6]), np.array([[[0.3]], [[0.3]]]), np.array([0.5, 20.0]))
-    covered = np.zeros(6)
-    samples = 60
-    for seed in range(samples):
-        times, kinds = naive_hawkes.simulate(planted, 2000.0, seed)
-        fit = fit_hawkes(times, kinds, 1, 2000.0, 2)
-        covered += [
-            *fit.baseline.contains(planted.baseline), *fit.weight.contains(planted.weight).ravel(),
-            *fit.decay.contains(planted.decay), fit.branching_ratio.contains(0.6),
-        ]  # fmt: skip
-    assert (covered >= 0.87 * samples).all()
-
-
 def test_a_fit_that_is_given_decays_holds_them() -> None:
     times, kinds = naive_hawkes.simulate(PLANTED, SECONDS, 1)
     free, held = fit_hawkes(times, kinds, 2, SECONDS), fit_hawkes(times, kinds, 2, SECONDS, [3.0])
