@@ -5,6 +5,8 @@ All comparisons are paired: the crowd's random numbers are those of (seed, path,
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,8 +40,25 @@ def change(before: Mapping[str, NDArray], after: Mapping[str, NDArray], name: st
     return student_interval(difference)
 
 
+def without_metaorder(market: OrderBookMarket) -> OrderBookMarket:
+    """The same market on the same random numbers, in which the institution never comes."""
+    silent = market.flow.metaorders._replace(start=math.inf, rate=0.0)
+    return dataclasses.replace(market, flow=market.flow._replace(metaorders=silent))
+
+
+def drift(market: OrderBookMarket, paths: int, seed: int) -> NDArray[np.float64]:
+    """What the price itself did to a metaorder's cost, ticks a lot, float64 (paths,): a control variate of mean zero.
+
+    The mean over the slices of the mid's move since the first, on the same paths without metaorder and makers.
+    """
+    meta, silent = market.flow.metaorders, without_metaorder(market)
+    mid = silent.rollout(no_quote(market.game), paths, seed).mid
+    steps = np.rint((meta.start + meta.interval * np.arange(meta.slices)) / market.venue.decision_interval).astype(int)
+    return meta.side * (mid[:, steps].mean(axis=1) - mid[:, steps[0]])
+
+
 class Impact(NamedTuple):
-    """The mid after a metaorder against the mid before it, signed by its side, ticks."""
+    """The mid after a metaorder against the mid without it, signed by its side, ticks."""
 
     time: NDArray[np.float64]  # s since its start
     mean: NDArray[np.float64]
@@ -54,17 +73,18 @@ class Impact(NamedTuple):
 def impact_of_metaorder(market: OrderBookMarket, quoter: Any | None, paths: int, seed: int, horizon: float) -> Impact:
     """How a metaorder that starts at a set time moves the mid over the next `horizon` seconds.
 
-    The mid is that of all orders but the maker's, at the times of decisions. What the market would have done without
-    the metaorder is a martingale around the start, so that the mean over paths is the metaorder's doing.
+    The mid is that of all orders but the maker's, at the times of decisions, against the mid at the same time of the
+    same path on which the institution never comes.
     """
     meta, interval = market.flow.metaorders, market.venue.decision_interval
     start = meta.start / interval
     last = start + horizon / interval
     fits = meta.size > 0 and meta.side != 0 and start >= 1 and last <= market.venue.decisions
     require(fits, "market.flow.metaorder", meta, f"one with a side, a start, and {horizon:g} s before the horizon")
-    mid = market.rollout(no_quote(market.game) if quoter is None else quoter, paths, seed).mid
+    quoter = no_quote(market.game) if quoter is None else quoter
+    with_it, without = (each.rollout(quoter, paths, seed).mid for each in (market, without_metaorder(market)))
     steps = np.arange(int(start), int(last) + 1)
-    moves = meta.side * (mid[:, steps] - mid[:, [int(start) - 1]])
+    moves = meta.side * (with_it - without)[:, steps]
     intervals = [student_interval(column) for column in moves.T]
     mean, low, high = (np.array(values) for values in zip(*intervals, strict=True))
     return Impact((steps - start) * interval, mean, low, high)

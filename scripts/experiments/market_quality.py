@@ -26,8 +26,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from bitquote.calibration.informed import vpin
+from bitquote.calibration.statistics import markout
 from bitquote.evaluation import tune_glft
-from bitquote.evaluation.market_quality import FIGURES, change, impact_of_metaorder, quality, response_to_inventory
+from bitquote.evaluation.market_quality import (
+    FIGURES,
+    change,
+    drift,
+    impact_of_metaorder,
+    quality,
+    response_to_inventory,
+)
 from bitquote.evaluation.statistics import Interval, student_interval
 from bitquote.market import OrderBookMarket, build, shipped_configuration
 from bitquote.quoting import glft, glft_shifted, symmetric_constant
@@ -37,6 +46,9 @@ TUNING_SEED, TEST_SEED = 3_000_000, 4_000_000
 CALM = ("calm", "order_book", "clustered", "toxic", "tight", "wide")
 MANIPULATED = ("order_book", "stuffed", "washed")
 MAKERS = (0, 1, 2, 3, 5)
+TAPES = ("calm", "order_book", "clustered", "toxic", "stuffed", "washed")
+TAPE_SECONDS, BUCKET = 4000.0, 40  # a bucket of VPIN in order sizes
+HORIZONS = (0.1, 0.5, 1.0, 5.0, 20.0)  # s
 
 
 def market_of(name: str, slices: int | None = None) -> OrderBookMarket:
@@ -80,8 +92,11 @@ def block_against_slices(paths: int) -> dict[str, Any]:
     sorts = {"no maker": [], "one without skew": [flat], "one who skews": [skewed],
              "three without skew": [flat] * 3, "three who skew": [skewed] * 3}  # fmt: skip
     costs = {}
+    controls = [drift(market, paths, TEST_SEED) for market in (block, sliced)]
     for sort, makers in sorts.items():
         costs[sort] = [quality(market, makers, paths, TEST_SEED) for market in (block, sliced)]
+        for run, control in zip(costs[sort], controls, strict=True):
+            run["metaorder_cost"] = run["metaorder_cost"] - control
         answer["cost"][sort] = [entry(student_interval(run["metaorder_cost"])) for run in costs[sort]]
         answer["slicing"][sort] = entry(change(*costs[sort], "metaorder_cost"))
     for count in ("one", "three"):
@@ -97,6 +112,22 @@ def block_against_slices(paths: int) -> dict[str, Any]:
             answer["impact"][f"{name}, {sort}"] = {
                 "time": impact.time.tolist(), "mean": impact.mean.tolist(), "low": impact.low.tolist(),
                 "high": impact.high.tolist(), "resilience": impact.resilience(),
+            }  # fmt: skip
+    return answer
+
+
+def tape_figures(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Questions 1 and 4 on the tape: VPIN, and the move of the mid after takers' trades, without and with a maker."""
+    answer: dict[str, Any] = {}
+    for name in TAPES:
+        market = market_of(name)
+        bucket = BUCKET * market.venue.order_size * market.lot
+        for makers in ([], [tuned.get(name, tuned["order_book"])]):
+            tape = market.tape(TAPE_SECONDS, TEST_SEED, quoters=makers)
+            found = vpin(tape, bucket)
+            curve = {horizon: markout(tape, 0.0, horizon) / market.tick for horizon in HORIZONS}
+            answer.setdefault(name, {})["a maker" if makers else "none"] = {
+                "vpin": entry(Interval(found.value, found.low, found.high)), "markout": curve,
             }  # fmt: skip
     return answer
 
@@ -154,7 +185,7 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     table = Table(*header, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=True).print(table)
+    Console(width=170).print(table)
 
 
 def text(figure: Mapping[str, float], places: int = 3) -> str:
@@ -170,6 +201,11 @@ def print_answers(answers: Mapping[str, Any]) -> None:
          [[name, *(f"{text(rows['without'][f], 2)}; {text(rows['change'][1][f], 3)}; {text(rows['change'][5][f], 3)}"
                    for f in FIGURES[:-2]), "; ".join(text(v) for v in rows["next_maker"].values())]
           for name, rows in spreads.items()])  # fmt: skip
+    show("   on the tape: VPIN, and the mid's move against a maker after takers' trades (ticks)",
+         ["market", "makers", "VPIN", *(f"{horizon:g} s" for horizon in HORIZONS)],
+         [[name, makers, f"{row['vpin']['mean']:.3f} [{row['vpin']['low']:.3f}, {row['vpin']['high']:.3f}]",
+           *(f"{row['markout'][horizon]:.2f}" for horizon in HORIZONS)]
+          for name, rows in answers["tapes"].items() for makers, row in rows.items()])  # fmt: skip
     block = answers["block"]
     show("2. ticks a lot above the arrival mid, 1000 lots", ["makers", "one block", "ten slices", "slices - block"],
          [[sort, *(text(cost) for cost in costs), text(block["slicing"][sort])]
@@ -253,6 +289,7 @@ def main() -> None:
     answers["block"] = block_against_slices(options.paths)
     print("quotes against inventory, toxicity, manipulation", flush=True)
     quoters = {"glft": glft(market_of("order_book").game), "glft_tuned": tuned["order_book"]}
+    answers["tapes"] = tape_figures(tuned)
     answers["responses"] = responses(quoters | ({"policy": policy} if policy is not None else {}), options.paths)
     answers["toxicity"] = toxicity(tuned, policy, baseline, options.paths)
     if policy is not None:
