@@ -341,3 +341,33 @@ def test_kernels_says_which_path_and_why(capsys, monkeypatch, tmp_path):
         assert main(words) == 2
         assert "must be one of portable, avx2" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_several_markets_make_one_table_and_go_on(book_run, capsys):
+    """Closed forms and a policy trained elsewhere; what is finished is not done again."""
+    words = ["benchmark", "market=calm,stuffed", f"run={book_run}", *SMALL[:2], "output=several"]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert "calm" in first and "stuffed" in first and "policy" in first
+    summary = json.loads(Path("several/scenarios.json").read_text())
+    assert list(summary["markets"]) == ["calm", "stuffed"]
+    for name in summary["markets"]:
+        result = json.loads(Path(f"several/{name}.json").read_text())
+        assert result["market"] == name and {"policy", "glft_tuned"} <= {row["quoter"] for row in result["rows"]}
+    assert Path("several/scenarios.png").stat().st_size > 10_000
+    written = Path("several/calm.json").stat().st_mtime_ns
+    assert main(words) == 0
+    assert Path("several/calm.json").stat().st_mtime_ns == written
+    assert main([*words, "market.gamma=0.4"]) == 0
+    assert Path("several/calm.json").stat().st_mtime_ns > written
+
+
+def test_mistakes_with_several_markets(book_run, game_run, capsys):
+    assert "market=clam is unknown" in complaint(capsys, "benchmark", "market=calm,clam")
+    assert "market=game is a game" in complaint(capsys, "benchmark", "market=calm,game")
+    assert "was trained in a game" in complaint(capsys, "benchmark", "market=calm", f"run={game_run}")
+    Path("file").touch()
+    assert "output=file is a file" in complaint(capsys, "benchmark", "market=calm,toxic", "output=file")
+    seed = "benchmark.seed is 1: must be a seed that training does not use"
+    assert seed in complaint(capsys, "benchmark", "market=calm", f"run={book_run}", "benchmark.seed=1")

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from bitquote.learning import DistillConfig, NetworkConfig, PathwiseConfig, PPOConfig, TrainerConfig, train
 from bitquote.learning.training import build_network
-from bitquote.market import OrderBookMarket, build
+from bitquote.market import OrderBookMarket, build, shipped_configuration
 
 QUIET = TrainerConfig(progress=False, log_every_n_steps=1)
 SHORT = {"epochs": 2, "iterations_per_epoch": 2, "paths": 8}
@@ -52,6 +52,21 @@ def test_every_learner_runs_and_repeats_itself(
         np.testing.assert_array_equal(expected, found)
     assert np.isfinite(first.metrics["score"])
     assert set(first.metrics["references"]) == {"glft_tuned", "no_quote"}
+
+
+@pytest.mark.parametrize("name", ["competition", "self_play"])
+def test_a_policy_learns_among_rivals(market: OrderBookMarket, name: str, tmp_path: Path) -> None:
+    """Against fixed rivals, and against itself: what it earns is what it earns in that company."""
+    config = shipped_configuration(name)
+    config["venue"]["decisions"] = 30
+    company = build(config)
+    trained = train(company, NetworkConfig(hidden=[16]), LEARNERS["pathwise"], QUIET, seed=2, directory=tmp_path / "a")
+    alone = train(market, NetworkConfig(hidden=[16]), LEARNERS["pathwise"], QUIET, seed=2, directory=tmp_path / "b")
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(trained.policy.arguments, alone.policy.arguments, strict=True)
+    )
+    fills = [each.simulate(trained.policy, 64, seed=1).fills.mean() for each in (company, market)]
+    assert 0.0 < fills[0] < 0.95 * fills[1]
 
 
 def test_a_residual_policy_starts_at_the_baseline(market: OrderBookMarket) -> None:
