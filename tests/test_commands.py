@@ -111,7 +111,7 @@ def test_benchmark_of_a_run(game_run, capsys):
     assert result["paths"] == 32
     before = json.loads((game_run / "benchmark.json").read_text())
     assert result["rows"][0]["objective"] == before["rows"][0]["objective"]
-    assert "market cannot be given here" in complaint(capsys, "benchmark", f"run={game_run}", "market=order_book")
+    assert "was trained in a game" in complaint(capsys, "benchmark", f"run={game_run}", "market=order_book")
     assert "same training seed" in complaint(capsys, "benchmark", f"run={game_run},{game_run}")
 
 

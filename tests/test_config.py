@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from bitquote.config import BenchmarkConfig, TuningConfig, did_you_mean, settings, thread_count
 from bitquote.errors import InputError
 from bitquote.learning.config import LEARNERS, NetworkConfig, TrainerConfig
-from bitquote.market import build
+from bitquote.market import build, shipped_configuration
 from bitquote.server.config import ServerConfig
 from train.composition import CONF, GROUPS, LARGEST_FILE, build_composed, choices, compose, compose_recorded, read_yaml
 from train.sweeping import combinations
@@ -306,5 +306,4 @@ def test_settings_name_the_file_of_a_missing_group():
 def test_market_files_name_their_source():
     for name in choices("market"):
         if name != "game":
-            node = yaml.safe_load((CONF / "market" / f"{name}.yaml").read_text(encoding="utf-8"))
-            assert build(node).source
+            assert build(shipped_configuration(name)).source

@@ -182,7 +182,7 @@ def _typed(schema: type, values: Any, where: str) -> Any:
             raise InputError(f"{where}.{name} is missing: {schema.__name__} needs it")
     made = {}
     for key, value in values.items():
-        if key in _NESTED and value is not None:
+        if key in _NESTED and not (value is None and fields[key].default is None):
             value = _typed(_NESTED[key], value, f"{where}.{key}")
         elif key in _LISTS:
             require(isinstance(value, Sequence) and not isinstance(value, str), f"{where}.{key}", value, "a list")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bitquote.market.order_book import OrderBookMarket
 
 _ROOM = 65536  # rows of the buffers between two returns to Python
+_TIE = 1e-9  # s: sums of fractions that differ in the last bits are one time
 
 
 @njit(cache=True)
@@ -35,19 +36,31 @@ def _snapshot(book, depth):
 
 
 @njit(cache=True, nogil=True)
-def _play(kernels, venue, flow, state, quoters, baseline, seed, path, step, decides, until):
-    """Let the makers decide if a decision begins here, and run to `until` (s)."""
+def _play(kernels, venue, flow, state, quoters, baseline, seed, path, seconds, times, depth, cursor):
+    """Run to `seconds`, or until the tape's buffers need emptying.
+
+    `cursor` (int64[2]) holds the latest decision and the number of snapshots taken, of those due at `times`.
+    """
     shifts = np.zeros((len(quoters), 2))
-    last = min(step, venue.decisions - 1)
-    if decides:
-        rekey(state, seed, path, step)
-        state.public[0].turn = (step + path) % len(quoters)
-        ask_all(venue, flow, state, quoters, baseline, last, shifts, True)
-    while True:
-        kernels.advance(venue, flow, state, until)
-        if state.maker[0].clock >= until:
+    maker = state.maker[0]
+    written = state.tape.written[0]
+    while maker.clock < seconds - _TIE:
+        if max(written.trades, written.quotes) > state.tape.trades.size // 2:
             return
-        ask_all(venue, flow, state, quoters, baseline, last, shifts, False)
+        if maker.clock >= (cursor[0] + 1) * venue.decision_interval - _TIE:
+            cursor[0] += 1
+            rekey(state, seed, path, cursor[0])
+            state.public[0].turn = (cursor[0] + path) % len(quoters)
+            ask_all(venue, flow, state, quoters, baseline, min(cursor[0], venue.decisions - 1), shifts, True)
+        until = min(seconds, (cursor[0] + 1) * venue.decision_interval)
+        if cursor[1] < times.size:
+            until = min(until, times[cursor[1]])
+        kernels.advance(venue, flow, state, until)
+        if maker.clock < until:
+            ask_all(venue, flow, state, quoters, baseline, min(cursor[0], venue.decisions - 1), shifts, False)
+        elif cursor[1] < times.size and maker.clock >= times[cursor[1]] - _TIE:
+            _snapshot(state.book, depth[cursor[1]])
+            cursor[1] += 1
 
 
 def record_tape(
@@ -74,25 +87,17 @@ def record_tape(
     written = state.tape.written[0]
     trade_parts, quote_parts = [state.tape.trades[:0].copy()], [state.tape.quotes[:0].copy()]
     times = np.arange(snapshot_interval, seconds + 1e-9, snapshot_interval)
-    decisions = np.arange(1, int(np.ceil(seconds / venue.decision_interval))) * venue.decision_interval
-    stops = np.sort(np.concatenate((times, decisions, [seconds])))
-    stops = stops[np.r_[True, np.diff(stops) > 1e-9]]  # sums of fractions that differ in the last bits are one time
     depth = np.full((times.size, 2, levels, 2), np.nan)
+    cursor = np.array([-1, 0])
     written["trades"] = written["quotes"] = 0
-    taken, decided = 0, -1
-    for until in stops:
-        step = int(state.maker["clock"][0] / venue.decision_interval + 1e-6)
-        _play(kernels, venue, flow, state, quoters, baseline, seed, path, step, step > decided, until)
-        decided = step
+    while state.maker["clock"][0] < seconds - _TIE:
+        _play(kernels, venue, flow, state, quoters, baseline, seed, path, seconds, times, depth, cursor)
         require(written["lost"] == 0, "market.venue.decision_interval", venue.decision_interval, "shorter, for a tape")
         trade_parts.append(state.tape.trades[: written["trades"]].copy())
         quote_parts.append(state.tape.quotes[: written["quotes"]].copy())
         written["trades"] = written["quotes"] = 0
-        if taken < times.size and until >= times[taken] - 1e-9:
-            _snapshot(state.book, depth[taken])
-            taken += 1
         if progress is not None:
-            progress(until)
+            progress(float(state.maker["clock"][0]))
     check_room([state], market.capacity)
     trade, quote = np.concatenate(trade_parts), np.concatenate(quote_parts)
     depth *= np.array([market.tick, market.lot])
