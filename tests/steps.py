@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from bitquote.market.rollout import begin, market_kernels, run_until, state_for
+from bitquote.market.rollout import MarketKernels, market_kernels, run_until, start_path, state_for
+
+_KERNELS: list[MarketKernels] = []  # asking for them takes a millisecond
 
 
 def started(market, seed=3):
     """A path whose book has settled, at the first decision."""
     state = state_for(market.venue, market.flow, (market.window, market.capacity), 1)
-    begin(market_kernels(market.venue, market.flow, state), market.venue, market.flow, state, seed, 0, 0)
+    if not _KERNELS:
+        _KERNELS.append(market_kernels(market.venue, market.flow, state))
+    start_path(_KERNELS[0], market.venue, market.flow, state, seed, 0, 0)
     return state
 
 
 def advance(market, state, until):
     """Run the path to the time `until`; the number of events."""
-    return run_until(market_kernels(market.venue, market.flow, state), market.venue, market.flow, state, until)
+    return run_until(_KERNELS[0], market.venue, market.flow, state, until)

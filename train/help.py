@@ -84,10 +84,12 @@ examples:
 """,
     "calibrate": """\
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]
+       bitquote calibrate data=<recording>,<recording>[,...] output=<folder> [key=value ...]
 
 Reads a raw Binance recording (.gz), estimates volatility, arrival and fill intensities with their intervals and the
-goodness of fit, sizes, spread and depth, and writes a market that `bitquote train market=<market.yaml>` takes, with a
-page of pictures beside it that shows the simulated market next to the recording.
+goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread and depth, and writes a market that
+`bitquote train market=<market.yaml>` takes, with two pages of pictures beside it (<market>.png, <market>_stylised.png)
+that show the simulated market next to the recording.
 
 keys and their defaults:
   data=<recording>      required
@@ -96,11 +98,18 @@ keys and their defaults:
   step=...              price step of the simulation; about half of what the mid moves in a decision
   decision_interval=0.1 seconds
   maker_fee=...         fraction of the notional; the exchange's without discounts. taker_fee=... likewise
+  gap=...               seconds within which taker orders of one side count as one burst, such as decision_interval;
+                        each order counts when left out, and a maker is then filled more often than in a replay
   name=...              of the market; symbol and kind
   seed=0                of the simulations
 
-example:
+Several recordings of one instrument, in the order of time, are walked forward: output= is then a new folder for a
+market each, the quotes tuned on an earlier market are judged on every later one, and the table says what they lose to
+quotes tuned there. train=true also trains a policy on each but the last; all words of `bitquote train` can be added.
+
+examples:
   bitquote calibrate data=spot_btcusdt.gz output=my_market.yaml
+  bitquote calibrate data=monday.gz,tuesday.gz output=walk benchmark.paths=1000
 """,
     "export": """\
 usage: bitquote export run=<run directory> output=<file> [target=safetensors|c]

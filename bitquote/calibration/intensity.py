@@ -78,8 +78,11 @@ class Intensities:
     nearer: int  # taker orders left out because they reach less than half a step
 
 
-def taker_orders(tape: Tape) -> TakerOrders:
-    """Group trades of the same time and aggressor into taker orders; those before the first quote are left out."""
+def taker_orders(tape: Tape, gap: float | None = None) -> TakerOrders:
+    """Group trades of the same time and aggressor into taker orders; those before the first quote are left out.
+
+    With a `gap` in seconds, orders of one side are further grouped into `bursts`.
+    """
     cut = (np.diff(tape.trade_time) != 0) | (np.diff(tape.trade_aggressor) != 0)
     first = np.flatnonzero(np.r_[True, cut]) if len(tape.trade_time) else np.zeros(0, np.int64)
     quote = np.searchsorted(tape.quote_time, tape.trade_time[first], side="left") - 1  # strictly before
@@ -91,11 +94,39 @@ def taker_orders(tape: Tape) -> TakerOrders:
         deepest = quantity = np.zeros(0)
     mid = 0.5 * (tape.bid[quote] + tape.ask[quote])
     orders = TakerOrders(tape.trade_time[first], side, deepest - side * mid, quantity, mid, side * deepest)
-    return TakerOrders(*(field[quote >= 0] for field in orders))
+    orders = TakerOrders(*(field[quote >= 0] for field in orders))
+    return orders if gap is None else bursts(orders, require_number("gap", gap, 0.0))
+
+
+def bursts(orders: TakerOrders, gap: float) -> TakerOrders:
+    """Orders of one side that follow each other within `gap` seconds taken together, as a quote that rests meets them.
+
+    A quote is filled once by a burst, however many orders it has. The reach is that of the deepest price from the mid
+    before the first order; the quantity is the sum.
+    """
+    parts = []
+    for side in (-1, 1):
+        own = TakerOrders(*(field[orders.side == side] for field in orders))
+        if len(own.time):
+            first = np.flatnonzero(np.r_[True, np.diff(own.time) > gap])
+            price = side * np.maximum.reduceat(side * own.price, first)
+            quantity, mid = np.add.reduceat(own.quantity, first), own.mid[first]
+            parts.append(TakerOrders(own.time[first], own.side[first], side * (price - mid), quantity, mid, price))
+    if not parts:
+        return orders
+    order = np.argsort(np.concatenate([part.time for part in parts]), kind="stable")
+    return TakerOrders(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
 
 
 def fit_intensities(
-    tape: Tape, step: float, *, distances: int = 30, block: float = 10.0, resamples: int = 999, seed: int = 0
+    tape: Tape,
+    step: float,
+    *,
+    distances: int = 30,
+    block: float = 10.0,
+    gap: float | None = None,
+    resamples: int = 999,
+    seed: int = 0,
 ) -> Intensities:
     """Fit lambda(delta) on a price grid.
 
@@ -104,10 +135,11 @@ def fit_intensities(
         step: Price grid of the quotes, price units: the tick, or a simulation's coarser step.
         distances: How many distances the non-parametric lambda is given at.
         block: Seconds of a block of the jackknife.
+        gap: Seconds within which taker orders of one side are one burst, see `bursts`; without it each one counts.
         resamples, seed: Of the goodness of fit's p value.
     """
     step = require_number("step", step, 0.0, above=True)
-    orders = taker_orders(tape)
+    orders = taker_orders(tape, gap)
     start = float(tape.quote_time[0])
     seconds = max(float(tape.quote_time[-1]), float(orders.time[-1]) if len(orders.time) else 0.0) - start
     beyond = np.floor(orders.reach / step - 0.5 + 1e-6).astype(np.int64)  # 1e-6 step: prices are decimal fractions

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
+NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
+"""Standard errors on either side of a normal estimate at `LEVEL`."""
 
 
 class Estimate(NamedTuple):
@@ -21,6 +24,52 @@ class Estimate(NamedTuple):
     def contains(self, value: float) -> bool:
         """Whether the interval holds `value`."""
         return self.low <= value <= self.high
+
+
+class Estimates(NamedTuple):
+    """Arrays of one shape: figures with their intervals at `LEVEL`; an infinite end says that there is none."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def contains(self, value: np.ndarray | float) -> np.ndarray:
+        """Whether each interval holds `value`, elementwise."""
+        return (self.low <= value) & (value <= self.high)
+
+
+def wald(value: ArrayLike, error: ArrayLike) -> Estimates:
+    """value +- z error, cut at zero: for non-negative figures whose true value may be zero."""
+    centre, margin = np.asarray(value, float), NORMAL * np.asarray(error, float)
+    return Estimates(centre, np.maximum(centre - margin, 0.0), centre + margin)
+
+
+def log_wald(value: ArrayLike, error: ArrayLike) -> Estimates:
+    """value exp(+- z error / value): for positive figures, whose logarithm is closer to normal. `error` is of value."""
+    centre = np.asarray(value, float)
+    with np.errstate(over="ignore"):
+        factor = np.exp(NORMAL * np.asarray(error, float) / centre)
+    return Estimates(centre, centre / factor, centre * factor)
+
+
+def covariance(gradient: Callable[[np.ndarray], np.ndarray], at: np.ndarray, step: float = 1e-4) -> np.ndarray:
+    """The inverse of the observed information, float64 (n, n), infinite on the diagonal where nothing is known.
+
+    Args:
+        gradient: Of the negative log-likelihood, (n,) -> (n,).
+        at: (n,) the estimate.
+        step: Of the central differences, in units of the parameters.
+    """
+    rows = [(gradient(at + step * unit) - gradient(at - step * unit)) / (2.0 * step) for unit in np.eye(len(at))]
+    information = 0.5 * (np.array(rows) + np.array(rows).T)
+    result = np.diag(np.full(len(at), np.inf))
+    known = np.diag(information) > 1e-9 * np.max(np.diag(information))
+    if known.any():
+        inverse = np.linalg.pinv(information[np.ix_(known, known)], rcond=1e-12, hermitian=True)
+        variance = np.diag(inverse).copy()
+        inverse[np.diag_indices_from(inverse)] = np.where(variance > 0.0, variance, np.inf)
+        result[np.ix_(known, known)] = inverse
+    return result
 
 
 def block_index(time: np.ndarray, start: float, seconds: float, length: float) -> tuple[np.ndarray, int]:

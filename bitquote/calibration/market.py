@@ -11,7 +11,9 @@ import numpy as np
 import yaml
 from rich.progress import Progress
 
+from bitquote.calibration.hawkes import HawkesFit, flow_excitation
 from bitquote.calibration.intensity import Intensities, fit_intensities, taker_orders
+from bitquote.calibration.record import bursts_record, order_flow_record
 from bitquote.calibration.resemblance import ROUNDS, Dials, Figures, Grid, match, measure
 from bitquote.calibration.statistics import Activity, activity, at_least, jump_share
 from bitquote.calibration.volatility import fit_volatility
@@ -66,6 +68,7 @@ def calibrated_market(
     decision_interval: float = 0.1,
     maker_fee: float | None = None,
     taker_fee: float | None = None,
+    gap: float | None = None,
     name: str | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -78,6 +81,8 @@ def calibrated_market(
             power of ten, at least the tick).
         decision_interval: Seconds.
         maker_fee, taker_fee: Fractions of the notional; by default the exchange's without discounts.
+        gap: Seconds within which taker orders of one side count as one burst, which fills a resting quote once. Without
+            it every order counts; flow without clustering then fills a maker more often than the recording would.
         name: Of the market; by default symbol and kind.
         seed: Of the simulations.
         progress: Whether to show a progress bar.
@@ -91,15 +96,15 @@ def calibrated_market(
     if step is None:
         step = max(recording.tick.size, _round_number(sigma.value * math.sqrt(decision_interval) / STEPS_PER_DECISION))
     step = require_number("step", step, recording.tick.size)
-    intensities = fit_intensities(tape, step)
+    intensities = fit_intensities(tape, step, gap=gap)
     A, k = intensities.pooled.A.value, intensities.pooled.k.value
-    orders = taker_orders(tape)
+    each, orders = taker_orders(tape), taker_orders(tape, gap)
     sizes = orders.quantity[at_least(orders, step / 2)]
     order_size = _round_number(float(np.median(sizes)))
     levels = min(max(math.ceil(orders.reach.max() / step), FEWEST_LEVELS), MOST_LEVELS)
     seen = activity(tape, recording.changes, levels * step)
     grid = Grid(step, order_size / ORDER_LOTS, levels)
-    target = measure(tape, grid)
+    target = measure(tape, grid, gap)
     market: dict[str, Any] = {
         "kind": "order_book",
         "name": name or f"{recording.symbol}_{recording.kind}".lower(),
@@ -110,7 +115,7 @@ def calibrated_market(
         "venue": _venue(grid, float(tape.bid[0]), k, decision_interval, maker, taker),
     }
     guess = _first_guess(tape, seen, sizes, target, grid, decision_interval)
-    market["flow"], dials, simulated = _matched(market, guess, target, grid, seed, progress)
+    market["flow"], dials, simulated = _matched(market, guess, target, grid, seed, progress, gap)
     market["recording"] = {
         "markout_1s": target.markout,
         "fill_rate": intensities.pooled.at_touch.value,
@@ -124,11 +129,14 @@ def calibrated_market(
         "size_factors": {"market": dials.market_size, "limit": dials.limit_size},
         "largest_market_order": dials.largest_order,
         "orders": {
-            "taker_orders_per_second": len(orders.time) / recording.duration,
-            "median_taker_size": float(np.median(orders.quantity)),
+            "taker_orders_per_second": len(each.time) / recording.duration,
+            "median_taker_size": float(np.median(each.quantity)),
             "limit_orders_per_second_and_side": seen.limit_rate,
             "mean_life": 1.0 / seen.cancel_rate,
         },
+        "gap": gap,
+        "bursts": bursts_record(tape, step, decision_interval),
+        **order_flow_record(tape),
         "evidence": _evidence(recording),
     }
     return _rounded(market)
@@ -154,7 +162,13 @@ def _venue(grid: Grid, price: float, k: float, interval: float, maker_fee: float
 
 
 def _matched(
-    market: dict[str, Any], guess: dict[str, Any], target: Figures, grid: Grid, seed: int, progress: bool
+    market: dict[str, Any],
+    guess: dict[str, Any],
+    target: Figures,
+    grid: Grid,
+    seed: int,
+    progress: bool,
+    gap: float | None,
 ) -> tuple[dict[str, Any], Dials, Figures]:
     """The flow that shows the target's figures, its dials, and what a longer simulation of it shows."""
 
@@ -163,8 +177,8 @@ def _matched(
 
     with Progress(disable=not progress, transient=True) as bar:
         task = bar.add_task("matching the flow to the recording", total=ROUNDS + 2)
-        flow, dials = match(target, guess, grid, simulate, seed, lambda done: bar.update(task, completed=done))
-        simulated = measure(simulate(flow, seed + ROUNDS, CHECK_SECONDS), grid)
+        flow, dials = match(target, guess, grid, simulate, seed, lambda done: bar.update(task, completed=done), gap)
+        simulated = measure(simulate(flow, seed + ROUNDS, CHECK_SECONDS), grid, gap)
         bar.update(task, completed=ROUNDS + 2)
     return flow, dials, simulated
 
@@ -229,6 +243,19 @@ def _intensity_record(intensities: Intensities) -> dict[str, Any]:
         for name, fit in (("bid", intensities.bid), ("ask", intensities.ask), ("pooled", intensities.pooled))
     }
     return record | {"taker_orders_nearer_than_half_a_step": intensities.nearer}
+
+
+def clustered_flow(flow: dict[str, Any], takers: HawkesFit) -> dict[str, Any]:
+    """The flow with `hawkes`, market orders exciting each other as `takers` says, at the same mean rates.
+
+    Args:
+        flow: A mapping of market.flow.
+        takers: A fit of two types, market sells and buys; stationary.
+    """
+    rates = np.array([flow["market_rate_bid"], flow["market_rate_ask"], 1.0, 1.0, 1.0, 1.0])  # the last four stay
+    parts = flow_excitation(takers, rates, types=(0, 1))
+    bid, ask = parts["baseline"][:2]
+    return flow | {"market_rate_bid": bid, "market_rate_ask": ask, "hawkes": parts["hawkes"]}
 
 
 def _evidence(recording: Recording) -> dict[str, Any]:

@@ -64,10 +64,10 @@ class Dials:
     limit_size: float = 1.0
 
 
-def measure(tape: Tape, grid: Grid) -> Figures:
-    """The figures of a tape, recorded or simulated."""
-    intensities = fit_intensities(tape, grid.step, resamples=0)
-    orders = taker_orders(tape)
+def measure(tape: Tape, grid: Grid, gap: float | None = None) -> Figures:
+    """The figures of a tape, recorded or simulated; with a `gap` in seconds, of the bursts of taker orders."""
+    intensities = fit_intensities(tape, grid.step, gap=gap, resamples=0)
+    orders = taker_orders(tape, gap)
     depth = np.cumsum(depth_profile(tape, grid.step, max(NEAR, grid.levels)))
     return Figures(
         sigma=fit_volatility(tape).value,
@@ -77,7 +77,7 @@ def measure(tape: Tape, grid: Grid) -> Figures:
         reach=float(np.quantile(orders.reach[at_least(orders, grid.step / 2)], FAR)),
         depth=float(depth[NEAR - 1]),
         far_depth=float(depth[-1]),
-        markout=markout(tape, grid.step / 2),
+        markout=markout(tape, grid.step / 2, gap=gap),
         spread=mean_spread(tape),
     )
 
@@ -124,6 +124,7 @@ def match(
     simulate: Callable[[dict[str, Any], int], Tape],
     seed: int,
     progress: Callable[[int], None],
+    gap: float | None = None,
 ) -> tuple[dict[str, Any], Dials]:
     """The flow whose simulated figures are the target's, and the dials that it took.
 
@@ -134,10 +135,11 @@ def match(
         simulate: (flow, seed) -> tape.
         seed: Of the first round; each round takes the next.
         progress: Called with the number of rounds done.
+        gap: Seconds within which taker orders are one burst; None: each counts.
     """
     dials = Dials(target.far_depth)
     for done in range(ROUNDS):
-        found = measure(simulate(turned(flow, dials, grid.lot), seed + done), grid)
+        found = measure(simulate(turned(flow, dials, grid.lot), seed + done), grid, gap)
         dials = corrected(dials, target, found, 1.0 / max(1, done - FULL_ROUNDS + 2))
         progress(done + 1)
     return turned(flow, dials, grid.lot), dials

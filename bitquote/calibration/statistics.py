@@ -56,12 +56,13 @@ def at_least(orders: TakerOrders, distance: float) -> np.ndarray:
     return orders.reach >= distance * (1.0 - 1e-6)
 
 
-def markout(tape: Tape, distance: float, horizon: float = 1.0) -> float:
+def markout(tape: Tape, distance: float, horizon: float = 1.0, gap: float | None = None) -> float:
     """Mean move of the mid against a maker's fill over `horizon` seconds, price units; negative is against the maker.
 
-    Over the taker orders that reach `distance`, from the mid just before; the edge at the fill is not in it.
+    Over the taker orders (with a `gap` in seconds, their bursts) that reach `distance`, from the mid just before; the
+    edge at the fill is not in it.
     """
-    orders = taker_orders(tape)
+    orders = taker_orders(tape, gap)
     chosen = at_least(orders, distance) & (orders.time + horizon <= tape.quote_time[-1])
     if not chosen.any():
         raise InputError(f"no taker order reaches {distance:g}, so there is no markout")

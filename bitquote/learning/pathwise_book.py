@@ -64,7 +64,7 @@ class BookPathwiseLearner(Learner):
         self._threads = threads
         self._seed = seed
         self._noise = config.exploration / market.game.k / market.tick
-        self._fee = market.venue.maker_fee * market.flow.price  # ticks an order
+        self._fee = market.venue.maker_fee * market.flow.poisson.price  # ticks an order
         self._penalty = market.game.penalty * market.venue.decision_interval / market.tick  # ticks an order^2
         self._features = BookFeatures(market.observation_names, market.observation_ranges)
         self.fills = LogisticRegression(self._features.fill_size)

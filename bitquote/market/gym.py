@@ -30,7 +30,7 @@ from bitquote.market.game import Game
 from bitquote.market.game_paths import compile_rules
 from bitquote.market.observation import observe
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.rollout import ask_one, begin, market_kernels, rekey, state_for
+from bitquote.market.rollout import ask_one, market_kernels, rekey, start_path, state_for
 from bitquote.quoting.parameters import GameParameters
 
 register()
@@ -127,7 +127,7 @@ class OrderBookEpisodes:
         """Begin episode `index` anew on the random numbers of `seed`, with a book that has settled."""
         self._seeds[index] = seed
         state = self._states[index]
-        begin(self._kernels, self.market.venue, self.market.flow, state, seed, 0, 0)
+        start_path(self._kernels, self.market.venue, self.market.flow, state, seed, 0, 0)
         observe(self.market.venue, state, 0, 0, self._features, self._observations[index])
 
     def observe(self, index: int, step: int) -> np.ndarray:

@@ -79,8 +79,8 @@ def rekey(state, seed, path, step):
     state.flow.now[0].hazard = 0.0
 
 
-@merged
-def _begin(flow, state, seed, path, clock):
+@njit(cache=True)
+def _prepare(flow, state, seed, path, clock):
     """A fresh book and fresh accounts for `path` at the time `clock`."""
     reset(state.book)
     rekey(state, seed, path, -1)
@@ -104,11 +104,30 @@ def _begin(flow, state, seed, path, clock):
         update_mid(state, n)
 
 
+class MarketKernels(NamedTuple):
+    """The large kernels that know no quoter, as pointers: what knows one is compiled anew for each kind of quoter."""
+
+    prepare: Pointer
+    advance: Pointer
+
+
+_POINTERS: dict[Any, MarketKernels] = {}
+
+
+def market_kernels(venue: Venue, flow: Crowd, state: PathState) -> MarketKernels:
+    """The kernels for arguments of these types."""
+    kind = typeof((venue, flow, state))
+    if kind not in _POINTERS:
+        prepare = Pointer(_prepare, types.void, (flow, state, 0, 0, 0.0))
+        _POINTERS[kind] = MarketKernels(prepare, Pointer(advance, types.int64, (venue, flow, state, 0.0)))
+    return _POINTERS[kind]
+
+
 @njit(cache=True)
-def start_path(venue, flow, state, seed, path, start_inventory):
+def start_path(kernels, venue, flow, state, seed, path, start_inventory):
     """Seed the book, let it settle, and hand each maker its first inventory, marked at the mid."""
-    _begin(flow, state, seed, path, -WARM_UP * venue.decision_interval)
-    advance(venue, flow, state, 0.0)
+    kernels.prepare(flow, state, seed, path, -WARM_UP * venue.decision_interval)
+    kernels.advance(venue, flow, state, 0.0)
     public = state.public[0]
     public.spread_time = 0.0
     public.two_sided_time = 0.0
@@ -130,31 +149,6 @@ def start_path(venue, flow, state, seed, path, start_inventory):
             orders = int(uniform(generator) * (2 * start_inventory + 1)) - start_inventory
             maker.position = orders * venue.order_size
             maker.cash = -(maker.position * maker.mid2) // 2
-
-
-class MarketKernels(NamedTuple):
-    """The large kernels that know no quoter, as pointers: what knows one is compiled anew for each kind of quoter."""
-
-    start_path: Pointer
-    advance: Pointer
-
-
-_POINTERS: dict[Any, MarketKernels] = {}
-
-
-def market_kernels(venue: Venue, flow: Crowd, state: PathState) -> MarketKernels:
-    """The kernels for arguments of these types."""
-    kind = typeof((venue, flow, state))
-    if kind not in _POINTERS:
-        start = Pointer(start_path, types.void, (venue, flow, state, 0, 0, 0))
-        _POINTERS[kind] = MarketKernels(start, Pointer(advance, types.int64, (venue, flow, state, 0.0)))
-    return _POINTERS[kind]
-
-
-@njit(cache=True)
-def begin(kernels, venue, flow, state, seed, path, start_inventory):
-    """`start_path` for Python."""
-    kernels.start_path(venue, flow, state, seed, path, start_inventory)
 
 
 @njit(cache=True)
@@ -247,7 +241,7 @@ def _record_outcome(venue, state, record, row, step, reward, prices, mid2, held)
 @merged
 def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed, path, record, row, summaries):
     """One episode into `summaries` (makers,); `row` is the first maker's row in `record`, or -1 for none."""
-    kernels.start_path(venue, flow, state, seed, path, exploration.start_inventory)
+    start_path(kernels, venue, flow, state, seed, path, exploration.start_inventory)
     makers = len(quoters)
     generator = np.empty(2, np.uint64)
     observation = np.empty(SIZE, np.float64)

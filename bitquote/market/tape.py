@@ -10,7 +10,7 @@ from numba import njit
 
 from bitquote.book.matching import NO_PRICE, best_price, level_quantity, next_price
 from bitquote.errors import require
-from bitquote.market.rollout import Quoter, ask_all, begin, check_room, market_kernels, rekey
+from bitquote.market.rollout import Quoter, ask_all, check_room, market_kernels, rekey, start_path
 from bitquote.market.simulation import Tape
 from bitquote.market.venue import allocate_path
 
@@ -69,7 +69,7 @@ def record_tape(
         market.window, market.capacity, len(quoters), venue.levels, flow.queues.limit.shape[0], _ROOM
     )
     kernels = market_kernels(venue, flow, state)
-    begin(kernels, venue, flow, state, seed, path, 0)
+    start_path(kernels, venue, flow, state, seed, path, 0)
     baseline = market.baseline_features()
     written = state.tape.written[0]
     trade_parts, quote_parts = [state.tape.trades[:0].copy()], [state.tape.quotes[:0].copy()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,42 @@ def calibration_text(market: Mapping[str, Any]) -> str:
             + "k {:.3g} [{:.3g}, {:.3g}] 1/price; ".format(*fit["k"])
             + f"distance to the exponential law (KS) {fit['ks']:.2g}, p {fit['p_value']:.2g}"
         )
+    lines += _order_flow_lines(record)
     for name, pair in record["figures"].items():
         lines.append(f"{_FIGURE_LABELS[name]}: recorded {pair['recorded']:.4g}, simulated {pair['simulated']:.4g}")
     return "\n".join(lines)
+
+
+def _order_flow_lines(record: Mapping[str, Any]) -> list[str]:
+    """Clustering and information, of markets whose calibration recorded them; a reason in place of a figure is said."""
+    lines = []
+    named = (("taker orders", "taker_orders"), ("best quotes", "best_quotes"))
+    for name, fit in ((name, record["hawkes"][key]) for name, key in named if "hawkes" in record):
+        if isinstance(fit, str):
+            lines.append(f"Hawkes, {name}: {fit}")
+            continue
+        decays = " and ".join(f"{decay[0]:.3g}" for decay in fit["decay"])
+        tests = fit["goodness"].values()
+        worst = min(test[key] for test in tests for key in ("ks_p_value", "ljung_box_p_value"))
+        lines.append(
+            f"Hawkes, {name}: branching ratio {_interval(fit['branching_ratio'])}, decays {decays} 1/s, AIC better "
+            f"than constant rates by {fit['aic_gain_over_poisson']:.0f}; least p of the rescaled times {worst:.2g}"
+        )
+    if "informed" in record:
+        pin, vpin = record["informed"]["pin"], record["informed"]["vpin"]
+        lines.append(f"PIN {pin if isinstance(pin, str) else _interval(pin['pin'])}")
+        lines.append(f"VPIN {vpin if isinstance(vpin, str) else _interval(vpin)}")
+    bursts = record.get("bursts")
+    if bursts:
+        known = not isinstance(bursts, str)
+        text = f"A {_interval(bursts['A'])} 1/s, k {_interval(bursts['k'])} 1/price" if known else bursts
+        lines.append(f"taker orders within a decision counted once: {text}")
+    return lines
+
+
+def _interval(estimate: Sequence[float | None]) -> str:
+    value, low, high = ("?" if end is None else f"{end:.3g}" for end in estimate)
+    return f"{value} [{low}, {high}]"
 
 
 def calibration_page(

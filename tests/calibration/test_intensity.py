@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted import planted_tape
 
-from bitquote.calibration.intensity import fit_intensities, taker_orders
+from bitquote.calibration.intensity import bursts, fit_intensities, taker_orders
 from bitquote.errors import InputError
 from bitquote.market.simulation import Tape
 
@@ -46,6 +46,40 @@ def test_trades_of_one_time_and_side_are_one_taker_order() -> None:
 
 def test_a_tape_without_trades_has_no_taker_orders() -> None:
     assert len(taker_orders(tape_of([(0.0, 99.0, 101.0)], [])).time) == 0
+
+
+def test_orders_that_follow_each_other_are_a_burst() -> None:
+    tape = tape_of(
+        [(0.0, 99.0, 101.0), (1.01, 99.0, 103.0), (1.05, 101.0, 103.0)],
+        [
+            (1.0, 101.0, 1.0, 1),
+            (1.02, 103.0, 2.0, 1),
+            (1.04, 98.0, 5.0, -1),
+            (1.11, 102.0, 4.0, 1),
+            (1.3, 103.0, 1.0, 1),
+        ],
+    )
+    found = bursts(taker_orders(tape), 0.1)
+    assert found.time.tolist() == [1.0, 1.04, 1.3]
+    assert found.side.tolist() == [1, -1, 1]
+    assert found.mid.tolist() == [100.0, 101.0, 102.0]
+    assert found.reach.tolist() == [3.0, 3.0, 1.0]
+    assert found.price.tolist() == [103.0, 98.0, 103.0]
+    assert found.quantity.tolist() == [7.0, 5.0, 1.0]
+    assert len(bursts(taker_orders(tape_of([(0.0, 99.0, 101.0)], [])), 0.1).time) == 0
+
+
+def test_bursts_lower_the_intensity_of_clustered_orders_only() -> None:
+    tape = planted_tape(3)
+    alone, together = (fit_intensities(tape, 1.0, gap=gap, resamples=0).pooled for gap in (None, 1e-4))
+    assert together.A.value == pytest.approx(alone.A.value, rel=0.01)
+    twice = tape._replace(
+        **{name: np.repeat(getattr(tape, name), 2) for name in ("trade_price", "trade_quantity", "trade_aggressor")},
+        trade_time=np.repeat(tape.trade_time, 2) + np.tile([0.0, 1e-3], len(tape.trade_time)),
+    )
+    twice = Tape(*(column[np.argsort(twice.trade_time)] for column in twice[:4]), *twice[4:])
+    counted = fit_intensities(twice, 1.0, resamples=0).pooled.at_touch.value
+    assert counted > 1.8 * fit_intensities(twice, 1.0, gap=2e-3, resamples=0).pooled.at_touch.value
 
 
 def test_the_estimates_are_the_likelihoods_maximum() -> None:

@@ -15,9 +15,12 @@ from recordings import real_recording, synthetic_lines, write
 
 import bitquote
 from bitquote.calibration import (
+    best_quote_flow,
     calibrate,
     calibrated_market,
+    clustered_flow,
     fit_intensities,
+    fit_takers,
     fit_volatility,
     resemblance,
     taker_orders,
@@ -153,6 +156,30 @@ def test_a_simulated_recording_is_calibrated_back(recording: Recording, calibrat
         assert pair["simulated"] == pytest.approx(pair["recorded"], rel=0.25)
 
 
+def test_bursts_count_once_where_a_gap_is_given(quick: None, recording: Recording, calibrated: dict[str, Any]) -> None:
+    market = calibrated_market(recording, gap=0.1, progress=False)
+    bursts = fit_intensities(recording.tape, market["venue"]["tick"], gap=0.1, resamples=0)
+    assert market["closed_form"]["A"] == pytest.approx(bursts.pooled.A.value, rel=1e-4)
+    assert market["closed_form"]["A"] < calibrated["closed_form"]["A"]
+    assert market["recording"]["bursts"]["A"][0] == pytest.approx(calibrated["recording"]["bursts"]["A"][0])
+    for pair in list(market["recording"]["figures"].values())[:6]:
+        assert pair["simulated"] == pytest.approx(pair["recorded"], rel=0.25)
+    assert (market["recording"]["gap"], calibrated["recording"]["gap"]) == (0.1, None)
+
+
+def test_the_flow_that_clusters_keeps_its_mean_rates(recording: Recording) -> None:
+    flow = shipped("btcusdt_spot")["flow"]
+    fit = fit_takers(best_quote_flow(recording.tape))
+    clustered = clustered_flow(flow, fit)
+    weight = np.array(clustered["hawkes"]["excitation"]) / np.array(clustered["hawkes"]["decay"])[:, None, None]
+    base = np.array([clustered["market_rate_bid"], clustered["market_rate_ask"], 1.0, 1.0, 1.0, 1.0])
+    rates = np.linalg.solve(np.eye(6) - weight.sum(axis=0), base)
+    np.testing.assert_allclose(rates[:2], [flow["market_rate_bid"], flow["market_rate_ask"]])
+    assert {k: v for k, v in clustered.items() if k not in ("hawkes", "market_rate_bid", "market_rate_ask")} == {
+        k: v for k, v in flow.items() if not k.startswith("market_rate")
+    }
+
+
 def test_what_is_written_is_what_is_returned(calibrated: dict[str, Any], tmp_path: Path) -> None:
     write_market(calibrated, tmp_path / "new" / "market.yaml")
     assert yaml.safe_load((tmp_path / "new" / "market.yaml").read_text()) == calibrated
@@ -172,11 +199,24 @@ def test_the_text_for_the_screen() -> None:
     assert "sigma 7.112 [5.29, 9.561]" in text
 
 
+def test_the_text_tells_of_the_order_flow(calibrated: dict[str, Any]) -> None:
+    text = calibration_text(calibrated)
+    for part in ("Hawkes, taker orders: branching ratio", "Hawkes, best quotes", "PIN 0.", "VPIN 0.", "once: A"):
+        assert part in text
+    reasons = {"hawkes": {"taker_orders": "none: few", "best_quotes": "none: few"}, "bursts": "none: few"}
+    record = calibrated["recording"] | reasons | {"informed": {"pin": "none: few", "vpin": [0.5, None, 0.6]}}
+    text = calibration_text(calibrated | {"recording": record})
+    assert "Hawkes, best quotes: none: few" in text
+    assert "PIN none: few\nVPIN 0.5 [?, 0.6]" in text
+
+
 def test_bad_choices_are_one_line(recording: Recording, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="decision_interval"):
         calibrated_market(recording, decision_interval=0.0)
     with pytest.raises(InputError, match="step is 0"):
         calibrated_market(recording, step=0.1)
+    with pytest.raises(InputError, match="gap is -1"):
+        calibrated_market(recording, gap=-1.0)
     with pytest.raises(InputError, match="maker_fee"):
         calibrated_market(recording, maker_fee=float("nan"))
     (tmp_path / "file").write_text("")

@@ -67,7 +67,7 @@ def test_cash_and_inventory_balance_after_every_event():
     state = started(market)
     fills = 0
     prices = np.empty(2, np.int64)
-    for step in range(100):
+    for step in range(25):
         quote_prices(state, 0, 1.6 + 0.3 * (step % 3), 1.6, -1.0, prices)
         send_quotes(market.venue, state, prices)
         for part in range(500):  # 2 ms: hardly ever two events
@@ -85,7 +85,7 @@ def test_cash_and_inventory_balance_after_every_event():
             marked = [2 * s["cash"] + s["position"] * s["mid2"] for s in (before, after)]
             moved = after["position"] * (after["mid2"] - before["mid2"])
             assert marked[1] - marked[0] == after["edge2"] - before["edge2"] + moved
-    assert fills > 100
+    assert fills > 25
 
 
 def test_attribution_adds_up_and_fees_are_paid():
