@@ -6,6 +6,7 @@ from bitquote.recorded.levels import LevelRecording, LevelReplay, read_binance_l
 from bitquote.recorded.lobster import read_lobster
 from bitquote.recorded.orders import OrderRecording
 from bitquote.recorded.quoting import Quoted, quote_into
+from bitquote.recorded.reading import read_recording
 from bitquote.recorded.recording import Recording
 from bitquote.recorded.replay import Replay, replay
 
@@ -21,6 +22,7 @@ __all__ = [
     "read_binance_levels",
     "read_bitstamp",
     "read_lobster",
+    "read_recording",
     "replay",
     "replay_levels",
 ]
