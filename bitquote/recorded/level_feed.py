@@ -1,10 +1,10 @@
 """A feed of levels and trades that is played beside a maker, whose place in a queue is an estimate.
 
-What is ahead of an order is at first all that its level holds. Trades at its price come off the front. Of a decrease of
-the level that trades do not explain, nothing comes off ahead ("conservative") or its share of the queue ("proportional",
-rounded in the others' favour); and never is more ahead than the level holds. Only trades fill: at the price once nothing
-is ahead, and for a trade beyond the price, to which the maker was to be preferred, at once; never for more than the
-trade's quantity. See hftbacktest's RiskAdverseQueueModel and ProbQueueModel for the two rules.
+What is ahead of an order is at first all that its level holds. Trades at its price come off the front. Of a decrease
+of the level that trades do not explain, nothing comes off ahead ("conservative") or its share of the queue
+("proportional", rounded in the others' favour); and never is more ahead than the level holds. Only trades fill: at the
+price once nothing is ahead, and beyond the price, where the maker was to be preferred, at once; never for more than the
+trade's quantity. Compare hftbacktest's RiskAdverseQueueModel and ProbQueueModel.
 """
 
 from typing import NamedTuple

@@ -77,7 +77,7 @@ def quote_into(
 ) -> Quoted:
     """Run a maker through a recording, in as many whole episodes of the market as there is room for.
 
-    Tick, order size, limits, fees, latencies and clock are the market's, the rest of its book is the recorded one. Every
+    Tick, order size, limits, fees, latencies and clock are the market's, everybody else is the recorded market. Every
     episode begins flat and with fresh statistics and ends with a liquidation at the recorded prices. The market's own
     crowd and rivals take no part. The maker sees the book in the market's ticks: a recorded bid counts for the tick at
     or below it, an ask for the tick at or above.
@@ -213,7 +213,8 @@ def _run(
     summaries = np.zeros(len(starts), SUMMARY)
     for episode, origin in enumerate(starts):
         seat.now["episode"], seat.now["origin"] = episode, origin
-        play_episode(stage.play, stage.feed, stage.book, venue, seat, quoter, baseline, summaries[episode : episode + 1])
+        summary = summaries[episode : episode + 1]
+        play_episode(stage.play, stage.feed, stage.book, venue, seat, quoter, baseline, summary)
         if seat.now["full"][0]:
             return None
         if seat.account.maker["mid2"][0] == 0:

@@ -1,8 +1,9 @@
 """A maker's seat at a replay: its orders hold places in the recorded queues and are no part of the recorded book.
 
 So the others' book is that of the plain replay whatever the maker does, and a taker meets both: first all whose
-priority is higher, then the maker, for as much as it has left. Decisions are the simulator's own functions, on a view of
-the book in the market's ticks. Accounts are in ticks and lots of the recording. `i` is a side, 0 the bid and 1 the ask.
+priority is higher, then the maker, for as much as it has left. Decisions are the simulator's own functions, on a view
+of the book in the market's ticks. Accounts are in ticks and lots of the recording. `i` is a side, 0 the bid and 1 the
+ask.
 """
 
 from typing import NamedTuple
