@@ -1,6 +1,6 @@
 """Ternary networks that learn to quote inside a compiled limit order book, judged against the exact optimum.
 
-`train`, `benchmark` and `calibrate` take the same words as the command line and return what it writes:
+`train`, `benchmark`, `calibrate` and `replay` take the same words as the command line and return what it writes:
 
     import bitquote
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 register()
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "benchmark", "calibrate", "train"]
+__all__ = ["InputError", "__version__", "benchmark", "calibrate", "replay", "train"]
 
 
 def train(*overrides: str, **settings: Any) -> Run:
@@ -47,6 +47,11 @@ def benchmark(*overrides: str, **settings: Any) -> dict[str, Any]:
 def calibrate(*overrides: str, **settings: Any) -> dict[str, Any]:
     """Calibrate a market on the recording `data=`, write it to `output=` and return it with its intervals and fit."""
     return _applications().call("calibrate", overrides, settings)
+
+
+def replay(*overrides: str, **settings: Any) -> dict[str, Any]:
+    """Replay the recording `data=` and return what became of its events; with `market=` or `run=`, quote into it."""
+    return _applications().call("replay", overrides, settings)
 
 
 def _applications() -> ModuleType:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from recordings import real_recording
+from order_files import bitstamp_text, lobster_texts, write_lobster
+from order_files import session as order_session
+from recordings import real_recording, synthetic_lines, write
 
 import bitquote
 from bitquote.errors import InputError
@@ -188,6 +190,42 @@ def test_calibrate_makes_a_market_that_trains(capsys):
     assert "markout_1s" in result["recording"]
 
 
+def test_replay_reports_and_quotes(tmp_path, capsys):
+    write(tmp_path / "levels.gz", synthetic_lines(updates=400))
+    played = order_session(0, 700, (0.6, 0.12, 0.2, 0.08, 0.0))
+    (tmp_path / "bitstamp.csv").write_text(bitstamp_text(played))
+    messages, books = write_lobster(tmp_path, lobster_texts(played, 0))
+    for words, told in (
+        (["data=levels.gz"], "added: a new level"),
+        (["data=bitstamp.csv"], "198 changed"),
+        ([f"data={messages}", f"order_book={books}"], "as recorded after 100.0000%"),
+    ):
+        assert main(["replay", *words]) == 0
+        assert told in capsys.readouterr().out
+    rules = ["market=order_book", "market.venue.tick=0.01", "market.venue.decision_interval=0.01",
+             "market.venue.latency_new=0.002", "market.venue.latency_cancel=0.002", "market.venue.decisions=20",
+             "market.closed_form.k=400", "start=0.05"]  # fmt: skip
+    words = ["replay", f"data={messages}", f"order_book={books}", *rules, "quoter=glft,symmetric", "output=new/it.json"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "places in queues are exact" in text
+    assert "Nobody in the recording reacts to the maker" in text
+    result = json.loads(Path("new/it.json").read_text())
+    assert result["replay"]["agreement"]["share"] == 1.0
+    assert [row["quoter"] for row in result["quoted"]["rows"]] == ["no_quote", "glft", "symmetric"]
+    idle, quoting, _ = result["quoted"]["rows"]
+    assert (idle["fills"], idle["profit"]["mean"]) == (0, 0.0)
+    assert quoting["fills"] > 10
+    assert sum(quoting["attribution"].values()) == pytest.approx(quoting["profit"]["mean"])
+    assert quoting["profit"]["low"] < quoting["profit"]["mean"] < quoting["profit"]["high"]
+    assert quoting["markout"]["low"] < quoting["markout"]["mean"] < quoting["markout"]["high"]
+    assert bitquote.replay(data=str(messages))["replay"]["agreement"] is None
+    for name, content in (("letter", b"Dear sir"), ("cut.xz", b"\xfd7zXZ\x00"), ("empty", b"")):
+        Path(name).write_bytes(content)
+        assert name in complaint(capsys, "replay", f"data={name}")
+    assert "no message file of LOBSTER" in complaint(capsys, "replay", "data=levels.gz", f"order_book={books}")
+
+
 def session(leader: int) -> list[int]:
     """Processes that run in the session of `leader`."""
     members = []
@@ -260,6 +298,16 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
         (["export", "run=nowhere", "output=x"], "holds no run"),
         (["export", "output=x"], "run= is missing"),
         (["export", "run=x", "output=x", "markt=y"], "markt cannot be given here"),
+        (["replay"], "data= is missing"),
+        (["replay", "data=missing.gz"], "missing.gz: there is no such file"),
+        (["replay", "data=x", "markt=calm"], "markt cannot be given here"),
+        (["replay", "data=x", "quoter=glft"], "needs a market to quote by"),
+        (["replay", "data=x", "market=calm", "quoter=glfd"], "did you mean 'glft'"),
+        (["replay", "data=x", "market=game", "quoter=glft"], "market is a game"),
+        (["replay", "data=x", "market=calm", "queue_model=power"], "queue_model=power is unknown"),
+        (["replay", "data=x", "market=calm", "latency=soon"], "latency is 'soon'"),
+        (["replay", "data=x", "run=nowhere"], "holds no run"),
+        (["replay", "data=x", "output=x.csv"], "must end in .json"),
         (["calibrate", "output=x.yaml"], "data= is missing"),
         (["calibrate", "data=missing.gz", "output=x.yaml"], "missing.gz"),
         (["calibrate", "data=missing.gz", "output=x.txt"], "must end in .yaml"),

@@ -18,6 +18,7 @@ MODULES = {
     "train": "training",
     "benchmark": "benchmarking",
     "calibrate": "calibrating",
+    "replay": "replaying",
     "export": "exporting",
     "sweep": "sweeping",
     "kernels": "kernels",

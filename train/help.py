@@ -11,6 +11,7 @@ verbs:
   train      train a policy and benchmark it; resume a run
   benchmark  judge the closed forms of a market, and trained policies beside them
   calibrate  make a market from a recording
+  replay     replay a recording, and let quoters and policies quote into it
   export     write a trained policy to a file of its own
   sweep      train over lists of values, one run after the other
   kernels    say which compiled kernels this machine takes, and why
@@ -110,6 +111,35 @@ quotes tuned there. train=true also trains a policy on each but the last; all wo
 examples:
   bitquote calibrate data=spot_btcusdt.gz output=my_market.yaml
   bitquote calibrate data=monday.gz,tuesday.gz output=walk benchmark.paths=1000
+""",
+    "replay": """\
+usage: bitquote replay data=<recording> [key=value ...]
+       bitquote replay data=<recording> market=<market> [quoter=<name>[,<name> ...]] [market.gamma=... ...]
+       bitquote replay data=<recording> run=<run directory> [quoter=<name>[,<name> ...]]
+
+Sends a recording through the order book and reports every event: by what became of it, with the lines of those that
+contradict the book, and how often the rebuilt best bid and offer are the recorded ones.
+
+With a market or a run, closed forms and the run's policy also quote into the recording, in episodes of the market's
+length: by its tick, order size, limits, fees, latencies and decision interval, with the recorded market for all others.
+The market's tick must be a multiple of the recording's, and its order size one of the recording's lot.
+
+keys and their defaults:
+  data=<recording>      required; plain or compressed
+  format=...            binance, bitstamp or lobster; told from the first line when left out
+  order_book=<file>     LOBSTER's order-book file beside the message file data=
+  market=...            order_book, btcusdt_spot, ..., or a path to your own .yaml; its other keys can be given too
+  run=<run directory>   a trained policy, with its own market
+  quoter=glft_tuned     closed forms, by their names in the benchmark; with run=, none but the policy
+  queue_model=proportional   where no orders are known (binance): proportional, or conservative (only trades advance)
+  latency=...           seconds from a decision to the exchange; the market's two when left out
+  start=1.0             seconds after the first event at which the first episode begins
+  output=<file.json>    also writes the figures
+
+examples:
+  bitquote replay data=orders.csv.xz
+  bitquote replay data=spot_btcusdt.gz market=btcusdt_spot quoter=glft_tuned,symmetric output=quoted.json
+  bitquote replay data=spot_btcusdt.gz run=runs/btcusdt_spot/20260101-120000-1
 """,
     "export": """\
 usage: bitquote export run=<run directory> output=<file> [target=safetensors|c]

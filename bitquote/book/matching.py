@@ -53,6 +53,7 @@ __all__ = [
     "order_price",
     "order_quantity",
     "order_side",
+    "quantity_before",
     "reduce_order",
     "replace_order",
     "reset",
@@ -320,6 +321,21 @@ def ahead_of(book, slot):
         ahead += book.orders[at(other)].quantity
         other = np.int64(book.orders[at(other)].previous)
     return ahead
+
+
+@kernel
+def quantity_before(book, side, price, arrival):
+    """Quantity at a price of the orders that took their places before `arrival`, a value of the count of arrivals."""
+    index = side_index(side)
+    rank = rank_of(side, price)
+    if not in_window(book, index, rank):
+        return _overflow_quantity(book, index, rank, arrival)
+    before = 0
+    slot = np.int64(book.levels[at(level_at(book, index, rank))].head)
+    while slot != NONE and book.orders[at(slot)].arrival < arrival:
+        before += book.orders[at(slot)].quantity
+        slot = np.int64(book.orders[at(slot)].next)
+    return before
 
 
 @kernel

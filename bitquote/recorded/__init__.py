@@ -5,6 +5,8 @@ from bitquote.recorded.bitstamp import read_bitstamp
 from bitquote.recorded.levels import LevelRecording, LevelReplay, read_binance_levels, replay_levels
 from bitquote.recorded.lobster import read_lobster
 from bitquote.recorded.orders import OrderRecording
+from bitquote.recorded.quoting import Quoted, quote_into
+from bitquote.recorded.reading import read_recording
 from bitquote.recorded.recording import Recording
 from bitquote.recorded.replay import Replay, replay
 
@@ -12,12 +14,15 @@ __all__ = [
     "LevelRecording",
     "LevelReplay",
     "OrderRecording",
+    "Quoted",
     "Recording",
     "Replay",
+    "quote_into",
     "read_binance",
     "read_binance_levels",
     "read_bitstamp",
     "read_lobster",
+    "read_recording",
     "replay",
     "replay_levels",
 ]

@@ -223,7 +223,7 @@ def _remove(state, time, slot):
 
 @inlined
 def _keep_trades(state, time, taker):
-    """Write the trades of the latest order, `taker`'s; the makers that they filled are gone."""
+    """Write the trades of the latest order; the makers that they filled are gone."""
     for i in range(trade_count(state.book)):
         fill = state.book.trades[i]
         _keep_trade(state, time, fill.maker_id, taker, fill.price, fill.quantity, fill.aggressor)

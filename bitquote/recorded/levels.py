@@ -237,7 +237,7 @@ def apply_levels(book, updates, stops, best, outcomes):
     for i in range(updates.size):
         update = updates[i]
         if update.kind == LEVEL:
-            outcomes[_set_level(book, update)] += 1
+            outcomes[set_level(book, update)] += 1
         else:
             outcomes[_TRADE] += 1
         if stop < stops.size and stops[stop] == i + 1:
@@ -250,7 +250,7 @@ def apply_levels(book, updates, stops, best, outcomes):
 
 
 @inlined
-def _set_level(book, update):
+def set_level(book, update):
     """Give a level its quantity; the outcome."""
     side = np.int64(update.side)
     price = update.price

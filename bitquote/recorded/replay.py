@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -138,8 +139,26 @@ def replay(recording: OrderRecording, *, depth_interval: float = 1.0, depth_leve
     return result
 
 
-def _replay_within(recording: OrderRecording, capacity: int, interval: float, levels: int) -> Replay | None:
-    """The replay; None if the book needs a larger capacity."""
+class Prepared(NamedTuple):
+    """A recording whose opening has entered a book.
+
+    Attributes:
+        state: The book, and where each order stands in it.
+        names: int64 (orders,), the recording's id of each order number.
+        number: int64 (n,), the order of each event.
+        fallback: int64 (n,), the order without a name at its side and price, or `NO_ORDER`.
+        entered: int8 (m,), what became of each order of the opening.
+    """
+
+    state: Following
+    names: np.ndarray
+    number: np.ndarray
+    fallback: np.ndarray
+    entered: np.ndarray
+
+
+def prepare(recording: OrderRecording, capacity: int) -> Prepared | None:
+    """An empty book that takes in the opening; None if it needs a larger capacity."""
     events, opening = recording.events, recording.opening
     names, number = np.unique(np.concatenate((opening["order_id"], events["order_id"])), return_inverse=True)
     state = Following(
@@ -150,14 +169,22 @@ def _replay_within(recording: OrderRecording, capacity: int, interval: float, le
         np.zeros(2, np.int64),
         recording.rounding,
     )
-    outcome, best = np.empty(len(events), np.int8), np.empty(len(events), BEST)
     entered, discarded = np.empty(len(opening), np.int8), np.empty(len(opening), BEST)
     first, own = number[: len(opening)], number[len(opening) :]
     unnamed = np.full(len(opening), NO_ORDER)
     if follow(state, opening, first, unnamed, entered, discarded, 0, len(opening)) < len(opening):
         return None
+    return Prepared(state, names, own, _anonymous(events, opening, first), entered)
+
+
+def _replay_within(recording: OrderRecording, capacity: int, interval: float, levels: int) -> Replay | None:
+    """The replay; None if the book needs a larger capacity."""
+    prepared = prepare(recording, capacity)
+    if prepared is None:
+        return None
+    events, (state, names, own, fallback, entered) = recording.events, prepared
+    outcome, best = np.empty(len(events), np.int8), np.empty(len(events), BEST)
     known = state.written[1]
-    fallback = _anonymous(events, opening, first)
     start = events["time"][0]
     times = np.arange(interval, (events["time"][-1] - start) * 1e-9, interval)
     stops = np.searchsorted(events["time"], start + (times * 1e9).astype(np.int64))

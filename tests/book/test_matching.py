@@ -29,6 +29,7 @@ from bitquote.book.matching import (
     order_price,
     order_quantity,
     order_side,
+    quantity_before,
     reduce_order,
     replace_order,
     reset,
@@ -130,6 +131,23 @@ def test_queue_place_beyond_the_window(book):
     assert [ahead_of(book, slot) for slot in slots[1:]] == [0, 7, 19]
     assert level_quantity(book, 1, 5) == 7 + 12 + 13
     check_structure(book)
+
+
+@pytest.mark.parametrize("best", [5, 10**6])  # the price 5 inside the window, or beyond it
+def test_quantity_before_an_arrival(book, best):
+    limit_order(book, 0, 1, best, 1, 0, 0, 0)
+    begun = int(book.counters["arrivals"][0])
+    slots = [limit_order(book, 0, 1, 5, 10 + i, 1 + i, 0, 0) for i in range(4)]
+    later = int(book.counters["arrivals"][0])
+    first = 1 if best == 5 else 0
+    reduce_order(book, slots[1], 4)
+    cancel_order(book, slots[0])
+    assert [quantity_before(book, 1, 5, arrival) for arrival in range(begun, later + 1)] == [
+        first, first, first + 7, first + 19, first + 32
+    ]  # fmt: skip
+    for slot in slots[1:]:
+        assert quantity_before(book, 1, 5, int(book.orders[slot]["arrival"])) == ahead_of(book, slot)
+    assert quantity_before(book, 1, 6, later) == quantity_before(book, -1, 5, later) == 0
 
 
 def test_best_slot_trades_first(book):

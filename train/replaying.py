@@ -1,0 +1,195 @@
+"""`bitquote replay`: a recording through the order book, and quoters beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitquote import run
+from bitquote.config import Settings, did_you_mean
+from bitquote.errors import InputError
+from bitquote.evaluation.attribution import simulated_attribution
+from bitquote.evaluation.row import BASELINES, finite
+from bitquote.evaluation.statistics import student_interval
+from bitquote.market import Game, OrderBookMarket
+from bitquote.quoting import QUOTERS
+from bitquote.recorded import (
+    LevelRecording,
+    OrderRecording,
+    Quoted,
+    quote_into,
+    read_recording,
+    replay_levels,
+)
+from bitquote.recorded import replay as replay_orders
+from bitquote.recorded.following import FAULTS
+from bitquote.recorded.level_feed import QUEUE_MODELS
+from bitquote.report.quoted import LIMITS, print_quoted
+from bitquote.run import CONFIG, POLICY
+from bitquote.ternary import load_policy
+
+from .composition import compose, compose_recorded
+from .judging import tune, tuning_of_run, with_baseline
+from .words import refuse, split
+
+REFERENCE = "no_quote"
+TUNED = "glft_tuned"
+_OWN = ("data", "format", "order_book", "run", "quoter", "queue_model", "latency", "start", "output")
+
+
+def replay(words: Sequence[str]) -> dict[str, Any]:
+    """Replay `data=`; with a market or a run, quote into it. Returns what output= writes."""
+    own, overrides = split(words, _OWN)
+    if "data" not in own:
+        raise InputError("data= is missing: see bitquote replay --help")
+    names, options = _asked(own, overrides)
+    if "output" in own and Path(own["output"]).suffix != ".json":
+        raise InputError(f"output={own['output']} must end in .json")
+    ready = _quoters(names, own.get("run"), overrides) if names or "run" in own else None
+    recording = read_recording(own["data"], own.get("format"), own.get("order_book"))
+    result: dict[str, Any] = {"version": 1, "recording": own["data"], "replay": _replayed(recording)}
+    if ready is not None:
+        result["quoted"] = _quoted(recording, *ready, options)
+        print_quoted(result["quoted"])
+    if "output" in own:
+        run.make_directory(Path(own["output"]).parent)
+        run.write_json(Path(own["output"]), result)
+        print(f"written to {own['output']}")
+    return result
+
+
+def _asked(own: Mapping[str, str], overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The closed forms that quoter= and market= ask for, and the options of `quote_into`."""
+    has_market = any(word.startswith("market=") for word in overrides)
+    if not has_market and "run" not in own:
+        for key in ("quoter", "queue_model", "latency", "start"):
+            if key in own:
+                raise InputError(f"{key}={own[key]} needs a market to quote by: give market= or run=")
+        refuse(overrides, f"it is none of {', '.join(_OWN)}; market= or run= quotes into the recording")
+    names = own["quoter"].split(",") if "quoter" in own else [TUNED] if "run" not in own and has_market else []
+    for name in names:
+        if name not in BASELINES:
+            raise InputError(f"quoter={name} is unknown: must be one of {', '.join(BASELINES)}"
+                             f"{did_you_mean(name, BASELINES)}")  # fmt: skip
+    if own.get("queue_model", QUEUE_MODELS[0]) not in QUEUE_MODELS:
+        near = did_you_mean(own["queue_model"], QUEUE_MODELS)
+        raise InputError(f"queue_model={own['queue_model']} is unknown: must be one of {', '.join(QUEUE_MODELS)}{near}")
+    options: dict[str, Any] = {"queue_model": own["queue_model"]} if "queue_model" in own else {}
+    for key in ("latency", "start"):
+        if key in own:
+            try:
+                options[key] = float(own[key])
+            except ValueError:
+                raise InputError(f"{key} is {own[key]!r}: must be a number of seconds") from None
+    return names, options
+
+
+def _quoters(
+    names: Sequence[str], directory: str | None, overrides: Sequence[str]
+) -> tuple[OrderBookMarket, dict[str, Any]]:
+    """The market, and the quoters by the names of their rows: not quoting, closed forms, the policy of a run."""
+    if directory is None:
+        _, settings, market = compose(overrides)
+        ready = _of_order_book(market)
+        quoters: dict[str, Any] = {}
+        tuned = tune(settings, ready).table if TUNED in names else None
+    else:
+        refuse(overrides, "run= quotes by the market of the run")
+        path = run.existing_directory(directory)
+        _, settings, market = compose_recorded(path)
+        policy = _policy(path, settings)
+        _of_order_book(market)
+        found = tuning_of_run(path, settings, market)
+        ready, tuned = _of_order_book(with_baseline(market, found)), found.table
+        quoters = {"policy": policy}
+    for name in names:
+        quoters[name] = tuned if name == TUNED else QUOTERS[name](ready.game)
+    return ready, {REFERENCE: QUOTERS[REFERENCE](ready.game), **quoters}
+
+
+def _of_order_book(market: Game | OrderBookMarket) -> OrderBookMarket:
+    if isinstance(market, Game):
+        raise InputError("market is a game: must be an order book, with the tick and order size of the recording")
+    return market
+
+
+def _policy(directory: Path, settings: Settings) -> Any:
+    policy = load_policy(directory / POLICY)
+    if policy.metadata.get("market") != settings.market:
+        raise InputError(f"{directory / POLICY} was trained in another market than its run's {CONFIG} says")
+    return policy
+
+
+def _replayed(recording: OrderRecording | LevelRecording) -> dict[str, Any]:
+    """Replay without a maker, print the report, and return its figures."""
+    if isinstance(recording, LevelRecording):
+        levels = replay_levels(recording)
+        print(levels.report())
+        share, compared, lines = levels.agreement
+        return {"outcomes": levels.outcomes, "faults": {},
+                "agreement": {"share": share, "compared": compared, "lines": lines}}  # fmt: skip
+    orders = replay_orders(recording)
+    print(orders.report())
+    agreement = orders.agreement and {
+        "share": orders.agreement[0], "compared": len(orders.outcome), "lines": orders.agreement[1]
+    }  # fmt: skip
+    faults = {name: orders.lines(name) for name in orders.outcomes if name in FAULTS}
+    return {"outcomes": orders.outcomes, "faults": faults, "agreement": agreement}
+
+
+def _quoted(
+    recording: OrderRecording | LevelRecording,
+    market: OrderBookMarket,
+    quoters: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    results = {name: quote_into(recording, market, quoter, **options) for name, quoter in quoters.items()}
+    first = next(iter(results.values()))
+    return {
+        "market": market.name,
+        "units": market.units,
+        "reference": REFERENCE,
+        "episodes": len(first.start),
+        "episode_seconds": market.game.horizon,
+        "markout_horizon": market.venue.markout,
+        "queue_model": first.queue_model,
+        "limits": " ".join(LIMITS.split()),
+        "rows": [_row(name, quoted) for name, quoted in results.items()],
+    }
+
+
+def _row(name: str, quoted: Quoted) -> dict[str, Any]:
+    simulation = quoted.simulation
+    spreads = simulation.mean_spread[np.isfinite(simulation.mean_spread)]
+    return {
+        "quoter": name,
+        "fills": int(simulation.fills.sum()),
+        "turnover": float(simulation.turnover.sum()),
+        "profit": _interval(simulation.profit),
+        "markout": _markout(simulation.adverse_selection, simulation.turnover),
+        "attribution": simulated_attribution(simulation),
+        "mean_spread": finite(float(spreads.mean())) if spreads.size else None,
+        "rejected": int(quoted.rejected.sum()),
+        "unliquidated": float(quoted.unliquidated.sum()),
+    }
+
+
+def _interval(sample: np.ndarray) -> dict[str, float | None]:
+    """Mean and Student's interval over episodes; one episode has a mean alone."""
+    if len(sample) < 2:
+        return {"mean": float(sample.mean()), "low": None, "high": None}
+    return {key: finite(value) for key, value in student_interval(sample)._asdict().items()}
+
+
+def _markout(adverse: np.ndarray, turnover: np.ndarray) -> dict[str, float | None]:
+    """Markout per order filled, with the delta method's interval of a ratio of two means over episodes."""
+    filled = float(turnover.mean())
+    if filled == 0.0:
+        return {"mean": None, "low": None, "high": None}
+    ratio = float(adverse.mean()) / filled
+    spread = _interval((adverse - ratio * turnover) / filled)  # its mean is 0
+    low, high = spread["low"], spread["high"]
+    return {"mean": ratio, "low": None if low is None else ratio + low, "high": None if high is None else ratio + high}
