@@ -95,7 +95,7 @@ class OrderBookMarket:
         require(bool(np.isfinite(features).all()), "the baseline table", "inf", "finite inside the inventory bound")
         return features
 
-    def _quoter(self, quoter: Any) -> Quoter:
+    def compiled(self, quoter: Any) -> Quoter:
         """A table, a policy, an njit function or (njit function, arguments) as the kernel takes it.
 
         A distance of `no_quote` or more is no quote, from a table as from a network.
@@ -109,7 +109,7 @@ class OrderBookMarket:
 
     def _together(self, quoters: Sequence[Any]) -> tuple[Quoter, ...]:
         """Several quoters for one book, of one type: a table takes the others' function, which is never called."""
-        ready = [self._quoter(quoter) for quoter in quoters]
+        ready = [self.compiled(quoter) for quoter in quoters]
         functions = [quoter for quoter in ready if quoter.table.shape[1] == 0]
         for other in functions[1:]:
             require(

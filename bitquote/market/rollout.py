@@ -158,7 +158,7 @@ def run_until(kernels, venue, flow, state, until):
 
 
 @njit(cache=True)
-def _ask(venue, quoter, observation, step):
+def ask(venue, quoter, observation, step):
     """(half-spread, skew, bid, ask, lots) that a quoter asks for; distances from the mid in ticks."""
     table, function, arguments = quoter
     if table.shape[1] > 0:
@@ -172,7 +172,7 @@ def _ask(venue, quoter, observation, step):
 @njit(cache=True)
 def _decide(venue, flow, state, n, quoter, exploration, step, generator, observation, record, row, prices, shift):
     """Ask the quoter, explore (`shift` keeps the noise), record, send."""
-    half_spread, skew, bid, ask, size = _ask(venue, quoter, observation, step)
+    half_spread, skew, bid, ask, size = ask(venue, quoter, observation, step)
     explores = exploration.half_spread > 0.0 or exploration.skew > 0.0
     if row >= 0 and quoter.table.shape[1] == 0:
         record.observation[row, step] = observation
@@ -206,7 +206,7 @@ def ask_one(venue, flow, state, n, quoter, baseline, step, half_spread_shift, sk
         observe(venue, state, n, step, baseline, observation)
     else:
         look(venue, state, n, step, baseline, observation)
-    half_spread, skew, bid, ask, size = _ask(venue, quoter, observation, step)
+    half_spread, skew, bid, ask, size = ask(venue, quoter, observation, step)
     if half_spread_shift != 0.0 or skew_shift != 0.0:
         bid, ask = distances(half_spread + half_spread_shift, skew + skew_shift, venue.no_quote)
     quote_prices(state, n, bid, ask, -1.0, prices)
@@ -290,15 +290,15 @@ def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed,
             for n in range(makers):
                 _close(venue, state, n, summaries[n])
         for n in range(makers):
-            reward = _tally(venue, state.maker[n], tallies[n], summaries[n])
+            reward = tally_decision(venue, state.maker[n], tallies[n], summaries[n])
             if row >= 0 and n == 0:
                 _record_outcome(venue, state, record, row, step, reward, first_prices, mid2, held)
     for n in range(makers):
-        _sum_up(venue, state.maker[n], tallies[n], summaries[n])
+        sum_up(venue, state.maker[n], tallies[n], summaries[n])
 
 
 @merged
-def _tally(venue, maker, tally, summary):
+def tally_decision(venue, maker, tally, summary):
     """The reward of a maker's last decision, and its drawdown so far."""
     now = wealth(venue, maker)
     unit = 1.0 / (float(venue.order_size) * float(venue.order_size))
@@ -311,7 +311,7 @@ def _tally(venue, maker, tally, summary):
 
 
 @merged
-def _sum_up(venue, maker, tally, summary):
+def sum_up(venue, maker, tally, summary):
     """What a maker's episode came to."""
     unit = 1.0 / (float(venue.order_size) * float(venue.order_size))
     summary.profit = tally.wealth - tally.first

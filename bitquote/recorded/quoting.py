@@ -20,7 +20,7 @@ from bitquote.market.clock import send_quotes
 from bitquote.market.function_pointer import Pointer
 from bitquote.market.observation import SIZE, observe
 from bitquote.market.order_book import SIMULATION_FIELDS
-from bitquote.market.rollout import SUMMARY, TALLY, Quoter, _ask, _sum_up, _tally
+from bitquote.market.rollout import SUMMARY, TALLY, Quoter, ask, sum_up, tally_decision
 from bitquote.market.venue import Venue
 from bitquote.recorded.level_feed import QUEUE_MODELS, LevelFeed, play_levels
 from bitquote.recorded.levels import OUTCOMES as LEVEL_OUTCOMES
@@ -100,7 +100,7 @@ def quote_into(
     times = _starts(rows["time"], venue, require_number("start", start, 0.0), path)
     largest = float(rows["price"].max()) * max(float(rows["quantity"].sum()), 2.0 * venue.max_position)
     require(largest < _LARGEST, f"{path}: the money", f"up to {largest:g} ticks x lots", f"below {_LARGEST:g}")
-    ready = market._quoter(quoter)
+    ready = market.compiled(quoter)
     room = int(np.isin(rows["kind"], kinds).sum()) * venue.levels
     capacity = 1024
     while True:
@@ -258,8 +258,8 @@ def play_episode(play, feed, book, venue, seat, quoter, baseline, summaries):
         accrue(account)
         if step == venue.decisions - 1:
             _close(book, venue, seat, summary)
-        _tally(venue, account, tally, summary)
-    _sum_up(venue, account, tally, summary)
+        tally_decision(venue, account, tally, summary)
+    sum_up(venue, account, tally, summary)
 
 
 @njit(cache=True)
@@ -267,7 +267,7 @@ def _decide(book, venue, seat, quoter, baseline, step, observation, prices):
     """Look at the book, ask the quoter, send its quotes; `prices` (int64[2]) are those of the best level."""
     see(seat, book)
     observe(venue, seat.seen, 0, step, baseline, observation)
-    _, _, bid, ask, size = _ask(venue, quoter, observation, step)
+    _, _, bid, ask, size = ask(venue, quoter, observation, step)
     quote_prices(seat.seen, 0, bid, ask, -1.0, prices)
     send_quotes(venue, seat.seen, 0, prices, size, 0.0)
 
