@@ -87,7 +87,7 @@ def impact_of_metaorder(market: OrderBookMarket, quoter: Any | None, paths: int,
     moves = meta.side * (with_it - without)[:, steps]
     intervals = [student_interval(column) for column in moves.T]
     mean, low, high = (np.array(values) for values in zip(*intervals, strict=True))
-    return Impact((steps - start) * interval, mean, low, high)
+    return Impact(np.asarray((steps - start) * interval, np.float64), mean, low, high)
 
 
 class Response(NamedTuple):

@@ -186,7 +186,7 @@ def _typed(schema: type, values: Any, where: str) -> Any:
             value = _typed(_NESTED[key], value, f"{where}.{key}")
         elif key in _LISTS:
             require(isinstance(value, Sequence) and not isinstance(value, str), f"{where}.{key}", value, "a list")
-            value = [_typed(_LISTS[key], item, f"{where}.{key}[{i}]") for i, item in enumerate(value)]
+            value = [_typed(_LISTS[key], item, f"{where}.{key}[{i}]") for i, item in enumerate(list(value or ()))]
         elif key in _TEXT:
             require(isinstance(value, str), f"{where}.{key}", value, "text")
         elif key == "recording":

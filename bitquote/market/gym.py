@@ -202,6 +202,7 @@ class _Environment(gymnasium.Env):
         self._episodes = episodes
         self._step = -1
         self.action_space = episodes.action_space
+        self._shape = tuple(episodes.action_space.shape or ())
         self.observation_space = spaces.Box(-np.inf, np.inf, (episodes.observation_size,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
@@ -215,7 +216,7 @@ class _Environment(gymnasium.Env):
         """Quote until the next decision."""
         if not 0 <= self._step < self._episodes.horizon:
             raise InputError("the episode has ended: call reset() before step()")
-        reward = self._episodes.step(0, self._step, _checked(action, self.action_space.shape))
+        reward = self._episodes.step(0, self._step, _checked(action, self._shape))
         self._step += 1
         observation = self._episodes.observe(0, self._step).astype(np.float32)
         return observation, float(reward), self._step == self._episodes.horizon, False, {}
@@ -230,6 +231,7 @@ class _Vector(VectorEnv):
         self.num_envs = episodes.count
         self._steps = np.full(self.num_envs, -1)
         self.single_action_space = episodes.action_space
+        self._shape = tuple(episodes.action_space.shape or ())
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (episodes.observation_size,), np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -251,7 +253,7 @@ class _Vector(VectorEnv):
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Quote in every episode; one that has ended begins anew instead, with reward 0."""
-        actions = _checked(actions, self.action_space.shape)
+        actions = _checked(actions, (self.num_envs, *self._shape))
         if (self._steps < 0).any():
             raise InputError("no episode has begun: call reset() before step()")
         rewards = np.zeros(self.num_envs)

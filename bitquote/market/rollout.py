@@ -158,7 +158,7 @@ def run_until(kernels, venue, flow, state, until):
 
 
 @njit(cache=True)
-def ask(venue, quoter, observation, step):
+def wanted(venue, quoter, observation, step):
     """(half-spread, skew, bid, ask, lots) that a quoter asks for; distances from the mid in ticks."""
     table, function, arguments = quoter
     if table.shape[1] > 0:
@@ -172,7 +172,7 @@ def ask(venue, quoter, observation, step):
 @njit(cache=True)
 def _decide(venue, flow, state, n, quoter, exploration, step, generator, observation, record, row, prices, shift):
     """Ask the quoter, explore (`shift` keeps the noise), record, send."""
-    half_spread, skew, bid, ask, size = ask(venue, quoter, observation, step)
+    half_spread, skew, bid, ask, size = wanted(venue, quoter, observation, step)
     explores = exploration.half_spread > 0.0 or exploration.skew > 0.0
     if row >= 0 and quoter.table.shape[1] == 0:
         record.observation[row, step] = observation
@@ -206,7 +206,7 @@ def ask_one(venue, flow, state, n, quoter, baseline, step, half_spread_shift, sk
         observe(venue, state, n, step, baseline, observation)
     else:
         look(venue, state, n, step, baseline, observation)
-    half_spread, skew, bid, ask, size = ask(venue, quoter, observation, step)
+    half_spread, skew, bid, ask, size = wanted(venue, quoter, observation, step)
     if half_spread_shift != 0.0 or skew_shift != 0.0:
         bid, ask = distances(half_spread + half_spread_shift, skew + skew_shift, venue.no_quote)
     quote_prices(state, n, bid, ask, -1.0, prices)

@@ -20,7 +20,7 @@ from bitquote.market.clock import send_quotes
 from bitquote.market.function_pointer import Pointer
 from bitquote.market.observation import SIZE, observe
 from bitquote.market.order_book import SIMULATION_FIELDS
-from bitquote.market.rollout import SUMMARY, TALLY, Quoter, ask, sum_up, tally_decision
+from bitquote.market.rollout import SUMMARY, TALLY, Quoter, sum_up, tally_decision, wanted
 from bitquote.market.venue import Venue
 from bitquote.recorded.level_feed import QUEUE_MODELS, LevelFeed, play_levels
 from bitquote.recorded.levels import OUTCOMES as LEVEL_OUTCOMES
@@ -267,7 +267,7 @@ def _decide(book, venue, seat, quoter, baseline, step, observation, prices):
     """Look at the book, ask the quoter, send its quotes; `prices` (int64[2]) are those of the best level."""
     see(seat, book)
     observe(venue, seat.seen, 0, step, baseline, observation)
-    _, _, bid, ask, size = ask(venue, quoter, observation, step)
+    _, _, bid, ask, size = wanted(venue, quoter, observation, step)
     quote_prices(seat.seen, 0, bid, ask, -1.0, prices)
     send_quotes(venue, seat.seen, 0, prices, size, 0.0)
 

@@ -64,15 +64,14 @@ def scenario_figure(summary: Mapping[str, Any]) -> Figure:
     height = 1.6 + 0.42 * len(markets)
     figure = Figure(figsize=(6.0 + 0.95 * len(shown), height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(0.95 * len(shown), 5.0))
-    places = np.arange(len(markets))
-    for place, market in zip(places, markets.values(), strict=True):
+    for place, market in enumerate(markets.values()):
         rows = _rows(market)
         values = np.array([_value(rows, quoter) for quoter in shown])
         _draw_market(left, place, values)
         _draw_parts(right, place, rows[market["reference"]]["attribution"])
     left.set_xticks(range(len(shown)), [_SHORT.get(name, name) for name in shown], fontsize=8)
     left.xaxis.tick_top()
-    left.set_yticks(places, list(markets))
+    left.set_yticks(range(len(markets)), list(markets))
     left.set_ylim(len(markets) - 0.5, -0.5)
     left.set_xlim(-0.5, len(shown) - 0.5)
     left.set_title("objective; green as good as the best of its line, red as bad as not quoting or worse", fontsize=9)
@@ -116,7 +115,7 @@ def _draw_parts(axis: Any, place: int, parts: Mapping[str, float]) -> None:
         ends[sign] += parts[part]
 
 
-def _patch(part: str) -> Any:
+def _patch(part: Any) -> Any:
     from matplotlib.patches import Patch
 
     return Patch(color=PART_COLOURS[part], label=part.replace("_", " "))
