@@ -4,8 +4,9 @@ from bitquote.recorded.binance import read_binance
 from bitquote.recorded.bitstamp import read_bitstamp
 from bitquote.recorded.levels import LevelRecording, LevelReplay, read_binance_levels, replay_levels
 from bitquote.recorded.lobster import read_lobster
+from bitquote.recorded.opening import open_recording, recording_format
 from bitquote.recorded.orders import OrderRecording
-from bitquote.recorded.recording import Recording
+from bitquote.recorded.recording import Recording, from_orders
 from bitquote.recorded.replay import Replay, replay
 
 __all__ = [
@@ -14,10 +15,13 @@ __all__ = [
     "OrderRecording",
     "Recording",
     "Replay",
+    "from_orders",
+    "open_recording",
     "read_binance",
     "read_binance_levels",
     "read_bitstamp",
     "read_lobster",
+    "recording_format",
     "replay",
     "replay_levels",
 ]

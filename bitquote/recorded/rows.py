@@ -24,6 +24,8 @@ MAX_ROW_BYTES = 2**16
 
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
 _DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+UNREADABLE = (OSError, EOFError, *_DAMAGED)
+"""What reading a missing, truncated or damaged file raises."""
 
 
 class Column(NamedTuple):
@@ -53,7 +55,7 @@ def read_rows(
     match = _matcher(columns)
     number = 0
     try:
-        with _open(path) as stream:
+        with opened(path) as stream:
             while row := stream.readline(MAX_ROW_BYTES + 1):
                 number += 1
                 if header and number == 1:
@@ -82,7 +84,7 @@ def _matcher(columns: tuple[Column, ...]) -> Callable[[bytes], re.Match[bytes] |
     return re.compile(b",".join(column.pattern for column in columns) + rb"\r?\n").fullmatch
 
 
-def _open(path: Path) -> BufferedIOBase:
+def opened(path: Path) -> BufferedIOBase:
     """The file's bytes, decompressed if they begin like one of the compressions."""
     with path.open("rb") as stream:
         start = stream.read(6)
