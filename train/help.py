@@ -86,10 +86,10 @@ examples:
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]
        bitquote calibrate data=<recording>,<recording>[,...] output=<folder> [key=value ...]
 
-Reads a recording (raw Binance .gz, Bitstamp's orders, or a LOBSTER message file), estimates volatility, arrival and fill intensities with their intervals and the
-goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread and depth, and writes a market that
-`bitquote train market=<market.yaml>` takes, with two pages of pictures beside it (<market>.png, <market>_stylised.png)
-that show the simulated market next to the recording.
+Reads a recording (raw Binance .gz, Bitstamp orders, or a LOBSTER message file), estimates volatility, arrival and fill
+intensities with their intervals and the goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread
+and depth, and writes a market that `bitquote train market=<market.yaml>` takes, with two pages of pictures beside it
+(<market>.png, <market>_stylised.png) that show the simulated market next to the recording.
 
 keys and their defaults:
   data=<recording>      required

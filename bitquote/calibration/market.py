@@ -133,7 +133,8 @@ def calibrated_market(
     intensities = fit_intensities(tape, step, gap=gap)
     A, k = intensities.pooled.A.value, intensities.pooled.k.value
     each, orders = taker_orders(tape), taker_orders(tape, gap)
-    sizes = orders.quantity[at_least(orders, step / 2)]
+    taken = each if hawkes else orders  # what comes as one order in the simulation
+    sizes = taken.quantity[at_least(taken, step / 2)]
     order_size = _round_number(float(np.median(sizes)))
     levels = min(max(math.ceil(orders.reach.max() / step), FEWEST_LEVELS), MOST_LEVELS)
     events, rates = _order_flow(recording, step, levels)

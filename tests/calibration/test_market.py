@@ -87,7 +87,8 @@ def test_simulating_a_shipped_market_and_calibrating_again_recovers_it(name: str
 def test_a_shipped_market_resembles_its_recording(name: str) -> None:
     config = shipped(name)
     figures, step = config["recording"]["figures"], config["venue"]["tick"]
-    found = measure(build(config).tape(2000.0, 5, levels=60), Grid(step, config["venue"]["lot"], 30), config["recording"]["gap"])
+    tape, grid = build(config).tape(2000.0, 5, levels=60), Grid(step, config["venue"]["lot"], 30)
+    found = measure(tape, grid, config["recording"]["gap"])
     for key in ("sigma", "bid_rate", "ask_rate", "k", "reach", "depth"):
         assert figures[key]["simulated"] == pytest.approx(figures[key]["recorded"], rel=0.12)
         assert getattr(found, key) == pytest.approx(figures[key]["recorded"], rel=0.2)
@@ -160,7 +161,7 @@ def test_a_simulated_recording_is_calibrated_back(recording: Recording, calibrat
         assert pair["simulated"] == pytest.approx(pair["recorded"], rel=0.25)
 
 
-def test_bursts_count_once_and_cluster_by_default(quick: None, recording: Recording, calibrated: dict[str, Any]) -> None:
+def test_bursts_count_once_and_cluster(quick: None, recording: Recording, calibrated: dict[str, Any]) -> None:
     each = calibrated_market(recording, gap=0.0, hawkes=False, progress=False)
     bursts = fit_intensities(recording.tape, each["venue"]["tick"], gap=0.1, resamples=0)
     assert calibrated["closed_form"]["A"] == pytest.approx(bursts.pooled.A.value, rel=1e-4)

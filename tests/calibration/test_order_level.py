@@ -18,7 +18,7 @@ from bitquote.errors import InputError
 from bitquote.recorded import Recording, from_orders, open_recording, read_binance, recording_format, replay
 from bitquote.recorded.orders import OrderRecording
 
-KINDS = (0.5, 0.12, 0.3, 0.04, 0.04)  # limit, market, cancel, reduce, replace
+KINDS = {"bitstamp": (0.5, 0.12, 0.3, 0.04, 0.04), "lobster": (0.5, 0.12, 0.33, 0.05, 0.0)}  # limit, market, cancel, reduce, replace
 
 
 def of_orders(path: Path) -> Recording:
@@ -35,7 +35,7 @@ def write_session(folder: Path, played: Session, name: str) -> Path:
 
 @pytest.fixture(params=["bitstamp", "lobster"])
 def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Recording:
-    return of_orders(write_session(tmp_path, session(3, 4000, KINDS), request.param))
+    return of_orders(write_session(tmp_path, session(3, 4000, KINDS[request.param]), request.param))
 
 
 def test_the_orders_that_rest_at_the_end_are_those_of_the_book(recording: Recording) -> None:
@@ -88,7 +88,7 @@ def test_levels_have_no_single_orders(tmp_path: Path) -> None:
 
 
 def test_a_format_is_told_by_the_content(tmp_path: Path) -> None:
-    played = session(1, 200, KINDS)
+    played = session(1, 200, KINDS["lobster"])
     assert recording_format(write_session(tmp_path, played, "bitstamp")) == "bitstamp"
     assert recording_format(write_session(tmp_path, played, "lobster")) == "lobster"
     binance = write(tmp_path / "recording.gz", synthetic_lines())
@@ -118,7 +118,7 @@ def test_what_is_no_recording_is_refused_in_one_line(
 
 
 def test_words_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:
-    path = write_session(tmp_path, session(1, 200, KINDS), "bitstamp")
+    path = write_session(tmp_path, session(1, 200, KINDS["lobster"]), "bitstamp")
     with pytest.raises(InputError, match="format is 'csv'"):
         open_recording(path, "csv")
     with pytest.raises(InputError, match="it belongs to LOBSTER"):
