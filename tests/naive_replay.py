@@ -93,7 +93,7 @@ class NaiveReplay:
     def _message(self, *message: int) -> None:
         """Match; whoever is then gone was filled."""
         before = {order.order_id for order in self.book.resting} | {message[3]}
-        self.trades += self.book._apply(*message)
+        self.trades += self.book.apply(message)
         for order_id in before - {order.order_id for order in self.book.resting}:
             self.ended[order_id] = "filled"
 

@@ -49,7 +49,7 @@ def session(seed: int, length: int, kinds: tuple[float, ...], step: int = 10**6)
                 kind = REDUCE if order.quantity > 1 else CANCEL
                 quantity = int(random.integers(1, max(order.quantity, 2)))
         message = (START_MS * 10**6 + i * step, kind, side, order_id, price, quantity, flags)
-        trades.append(book._apply(*message))
+        trades.append(book.apply(message))
         messages.append(message)
     return Session(np.array(messages, MESSAGE), trades)
 
@@ -108,7 +108,7 @@ def lobster_texts(played: Session, seed: int, opening: int = 0, levels: int = 3)
 
     for i, (time, kind, side, order_id, price, quantity, flags) in enumerate(played.messages.tolist()):
         if i < opening:
-            book._apply(time, kind, side, order_id, price, quantity, flags)
+            book.apply((time, kind, side, order_id, price, quantity, flags))
             continue
         if random.random() < 0.03:
             show(time, 5, 0, 7, 200_050, 1)
@@ -124,17 +124,17 @@ def lobster_texts(played: Session, seed: int, opening: int = 0, levels: int = 3)
                 break
             maker = makers[0].order_id, makers[0].price
             traded = min(rests, makers[0].quantity)
-            book._apply(time, MARKET, side, order_id, 0, traded, 0)
+            book.apply((time, MARKET, side, order_id, 0, traded, 0))
             rests -= traded
             show(time, 4, maker[0], traded, 100 * maker[1], -side)
         if kind in (LIMIT, MARKET):
             if kind == LIMIT and rests and not flags:
-                book._apply(time, LIMIT, side, order_id, price, rests, 0)
+                book.apply((time, LIMIT, side, order_id, price, rests, 0))
                 show(time, 1, order_id, rests, 100 * price, side)
             continue
         order = next(order for order in book.resting if order.order_id == order_id)
         size = order.quantity if kind == CANCEL else quantity
-        book._apply(time, kind, side, order_id, price, quantity, flags)
+        book.apply((time, kind, side, order_id, price, quantity, flags))
         show(time, 3 if kind == CANCEL else 2, order_id, size, 100 * order.price, side)
     return "\n".join(rows) + "\n", "\n".join(books) + "\n"
 
