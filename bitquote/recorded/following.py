@@ -133,7 +133,7 @@ def _enter(state, event, order):
         return _FULL
     if trade_count(book) > 0:
         result = _TRADED
-        _keep_trades(state)
+        _keep_trades(state, event.time, order)
     _settle(state, event.time, order, slot)
     return result
 
@@ -173,7 +173,7 @@ def _change_live(state, event, kind, order, slot):
     if kind == REPLACE:  # an instant order for a sum of money shrinks when its price rises
         _keep_change(state, event.time, order_side(book, slot), order_price(book, slot), -left)
         slot = replace_order(book, event.time, slot, event.price, min(quantity, left), 0)
-        _keep_trades(state)
+        _keep_trades(state, event.time, order)
         _settle(state, event.time, order, slot)
         return _REPLACED if quantity <= left else _AHEAD
     if quantity >= left:
@@ -222,12 +222,12 @@ def _remove(state, time, slot):
 
 
 @inlined
-def _keep_trades(state):
+def _keep_trades(state, time, taker):
     """Write the trades of the latest order; the makers that they filled are gone."""
     for i in range(trade_count(state.book)):
         fill = state.book.trades[i]
-        _keep_trade(state, fill.time, fill.maker_id, fill.taker_id, fill.price, fill.quantity, fill.aggressor)
-        _keep_change(state, fill.time, -fill.aggressor, fill.price, -fill.quantity)
+        _keep_trade(state, time, fill.maker_id, taker, fill.price, fill.quantity, fill.aggressor)
+        _keep_change(state, time, -fill.aggressor, fill.price, -fill.quantity)
         if fill.remaining == 0:
             state.slots[fill.maker_id] = _FILLED
 
