@@ -282,6 +282,7 @@ def _first_guess(
     tape, limits = recording.tape, events.kind == LIMIT
     pace = PACE if recording.orders is None else 1.0
     share, jump_rate = jump_share(tape, interval)
+    behind = np.maximum(np.floor(events.distance[limits] / grid.step), 0.0)  # inside the spread: at the mid
     return {
         "price": float(tape.bid[0]),
         "volatility": target.sigma * math.sqrt(1 - share),
@@ -289,7 +290,7 @@ def _first_guess(
         "jump_size": target.sigma * math.sqrt(share / jump_rate) if jump_rate else 0.0,
         "limit_rate": pace * rates.limit_rate.value,
         "limit_distance": {
-            "quantiles": [round(distance) for distance in _quantiles(np.floor(events.distance[limits] / grid.step))]
+            "quantiles": [round(distance) for distance in _quantiles(behind)]
         },
         "limit_size": {"quantiles": _quantiles(events.size[limits] / grid.lot)},
         "cancel_rate": pace * rates.cancel_rate.value,

@@ -88,7 +88,8 @@ def order_lives(replay: Replay) -> Lives:
 def order_level_events(recording: Recording, reach: float) -> OrderEvents:
     """Limit orders, taker orders and cancellations within `reach` (price units) of the mid, of single orders.
 
-    What of a taker order is left to rest counts as a limit order too.
+    What of a taker order is left to rest counts as a limit order too. The distance of an order that rests inside the
+    spread beyond the mid is negative.
 
     Raises:
         InputError: the recording is not made of single orders.
@@ -111,7 +112,7 @@ def order_level_events(recording: Recording, reach: float) -> OrderEvents:
     before = mid_at(tape, np.nextafter(time, -np.inf))
     distance = np.r_[side[: len(price)] * (before[: len(price)] - price), orders.reach[inside]]
     size = np.r_[lives.size[enters] * unit.lot, lives.left[leaves] * unit.lot, orders.quantity[inside]]
-    chosen = (distance > 0.0) & (distance <= reach * (1.0 + 1e-9)) & (time > start) & (time <= end)
+    chosen = (np.abs(distance) <= reach * (1.0 + 1e-9)) & (time > start) & (time <= end)
     order = np.flatnonzero(chosen)[np.argsort(time[chosen], kind="stable")]
     return OrderEvents(
         time=time[order] - start,
@@ -128,9 +129,11 @@ def _resting(
     lives: Lives, born: np.ndarray, died: np.ndarray, time: np.ndarray, mid: np.ndarray, reach: float
 ) -> np.ndarray:
     """(n,) orders that rest within `reach` ticks of each `mid` (n,) just before each `time` (n,), ascending."""
-    if not len(time):
-        return np.zeros(0)
-    low, high = np.ceil(mid - reach - 1e-6).astype(np.int64), np.floor(mid + reach + 1e-6).astype(np.int64) + 1
+    if not len(time) or not len(lives.price):
+        return np.zeros(len(time))
+    bounds = int(lives.price.min()), int(lives.price.max()) + 1
+    low = np.clip(np.ceil(mid - reach - 1e-6), *bounds).astype(np.int64)
+    high = np.clip(np.floor(mid + reach + 1e-6) + 1.0, *bounds).astype(np.int64)
     first, last = int(low.min()), int(high.max())
     near = (lives.price >= first) & (lives.price < last)
     when = np.r_[born[near], died[near]]
