@@ -90,8 +90,14 @@ def test_a_shipped_market_resembles_its_recording(name: str) -> None:
     tape, grid = build(config).tape(2000.0, 5, levels=60), Grid(step, config["venue"]["lot"], 30)
     found = measure(tape, grid, config["recording"]["gap"])
     for key in ("sigma", "bid_rate", "ask_rate", "k", "reach", "depth"):
-        assert figures[key]["simulated"] == pytest.approx(figures[key]["recorded"], rel=0.12)
-        assert getattr(found, key) == pytest.approx(figures[key]["recorded"], rel=0.2)
+        near = 0.25 if key in ("k", "reach") else 0.12  # taker orders that cluster reach too far, see docs/calibration.md
+        assert figures[key]["simulated"] == pytest.approx(figures[key]["recorded"], rel=near)
+        assert getattr(found, key) == pytest.approx(figures[key]["recorded"], rel=near + 0.1)
+    clustering = config["recording"]["clustering"]
+    _, low, high = clustering["recorded"]["branching_ratio"]
+    assert low < clustering["simulated"]["branching_ratio"][0] < high
+    first = clustering["recorded"]["sign_autocorrelation"][1]
+    assert clustering["simulated"]["sign_autocorrelation"][1] == pytest.approx(first, abs=0.15)
     assert found.spread < 1.6 * step
 
 
