@@ -90,7 +90,7 @@ def test_a_shipped_market_resembles_its_recording(name: str) -> None:
     tape, grid = build(config).tape(2000.0, 5, levels=60), Grid(step, config["venue"]["lot"], 30)
     found = measure(tape, grid, config["recording"]["gap"])
     for key in ("sigma", "bid_rate", "ask_rate", "k", "reach", "depth"):
-        near = 0.25 if key in ("k", "reach") else 0.12  # taker orders that cluster reach too far, see docs/calibration.md
+        near = 0.25 if key in ("k", "reach") else 0.12  # bursts reach too far, docs/calibration.md
         assert figures[key]["simulated"] == pytest.approx(figures[key]["recorded"], rel=near)
         assert getattr(found, key) == pytest.approx(figures[key]["recorded"], rel=near + 0.1)
     clustering = config["recording"]["clustering"]

@@ -12,10 +12,10 @@ from recordings import data_file, synthetic_lines, write
 
 from bitquote.calibration import fit_zero_intelligence, order_level_events, taker_orders
 from bitquote.calibration.order_flow import CANCEL, LIMIT, MARKET
-from bitquote.calibration.order_level import order_lives
 from bitquote.calibration.statistics import mid_at
 from bitquote.errors import InputError
 from bitquote.recorded import Recording, from_orders, open_recording, read_binance, recording_format, replay
+from bitquote.recorded.lives import order_lives
 from bitquote.recorded.orders import OrderRecording
 
 KINDS = {"bitstamp": (0.62, 0.05, 0.24, 0.05, 0.04), "lobster": (0.64, 0.05, 0.25, 0.06, 0.0)}
