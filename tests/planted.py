@@ -53,10 +53,10 @@ def planted_tape(
     )
 
 
-def simulated_recording(config: dict[str, Any], seconds: float, seed: int) -> Recording:
-    """A simulated market as if it had been recorded, with a depth diff every 100 ms."""
+def simulated_recording(config: dict[str, Any], seconds: float, seed: int, interval: float = 0.1) -> Recording:
+    """A simulated market as if it had been recorded, with a depth diff every `interval` seconds."""
     market = build(config)
-    tape = market.tape(seconds, seed, levels=60, snapshot_interval=0.1)
+    tape = market.tape(seconds, seed, levels=60, snapshot_interval=interval)
     return Recording(
         path=Path("simulated"),
         exchange="simulated",

@@ -223,7 +223,7 @@ def test_replay_reports_and_quotes(tmp_path, capsys):
     for name, content in (("letter", b"Dear sir"), ("cut.xz", b"\xfd7zXZ\x00"), ("empty", b"")):
         Path(name).write_bytes(content)
         assert name in complaint(capsys, "replay", f"data={name}")
-    assert "no message file of LOBSTER" in complaint(capsys, "replay", "data=levels.gz", f"order_book={books}")
+    assert "it belongs to LOBSTER" in complaint(capsys, "replay", "data=levels.gz", f"order_book={books}")
 
 
 def session(leader: int) -> list[int]:

@@ -7,27 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from bitquote import run
-from bitquote.calibration import best_quote_flow, calibrated_market, fit_takers, write_market
+from bitquote.calibration import calibrated_market, fit_reaching_takers, read_recording, write_market
 from bitquote.config import did_you_mean
 from bitquote.errors import InputError, require_choice
 from bitquote.market import build
-from bitquote.recorded import Recording, read_binance
+from bitquote.recorded import Recording
 from bitquote.report.calibration_page import DISTANCES, calibration_page, calibration_text
 from bitquote.report.stylised_page import stylised_page
 
 from .words import refuse, split
 
+READING: dict[str, Callable[[str], Any]] = {"tick": float, "format": str, "order_book": str}
 OPTIONS: dict[str, Callable[[str], Any]] = {
-    "tick": float,
+    **READING,
     "step": float,
     "decision_interval": float,
     "maker_fee": float,
     "taker_fee": float,
     "gap": float,
+    "hawkes": lambda text: {"true": True, "false": False}[text],
     "name": str,
     "seed": int,
 }
-"""The optional words of the verb, and how their values are read."""
+"""The optional words of the verb, and how their values are read; those of `READING` say how the file is."""
 PAGE_SEED = 1000
 """Of the simulation that the pages show."""
 
@@ -53,8 +55,8 @@ def calibrate(words: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"output={output} must end in .yaml: market= takes it by that")
     options = _options(own)
     run.make_directory(output.parent)
-    recording = read_binance(own["data"], tick=options.get("tick"))
-    market = calibrated_market(recording, **{key: value for key, value in options.items() if key != "tick"})
+    recording = read_recording(own["data"], **_reading(options))
+    market = calibrated_market(recording, **options)
     write_market(market, output)
     pages = draw_pages(recording, market, output)
     print(calibration_text(market))
@@ -69,8 +71,9 @@ def _walk(own: Mapping[str, str], words: Sequence[str]) -> dict[str, Any]:
         raise InputError("output= is missing: with several recordings, a new folder")
     trains = require_choice("train", own.get("train", "false"), ("true", "false")) == "true"
     options = _options(own)
-    recordings = [read_binance(path, tick=options.get("tick")) for path in own["data"].split(",")]
-    options.pop("tick", None)
+    refuse([key for key in own if key == "order_book"], "it belongs to one recording")
+    reading = _reading(options)
+    recordings = [read_recording(path, **reading) for path in own["data"].split(",")]
     result = walk_forward(recordings, Path(own["output"]), words, trains=trains, **options)
     print_walk(result)
     print(f"written to {Path(own['output']) / WALK}")
@@ -81,13 +84,19 @@ def _options(own: Mapping[str, str]) -> dict[str, Any]:
     return {key: _read(key, own[key]) for key in OPTIONS if key in own}
 
 
+def _reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Takes the words of `READING` out of the options."""
+    return {key: options.pop(key) for key in READING if key in options}
+
+
 def draw_pages(recording: Recording, market: Mapping[str, Any], output: Path) -> str:
     """The pages of figures and of stylised facts beside `output`, of one simulation; returns their names in words."""
     page, facts = output.with_suffix(".png"), output.with_name(f"{output.stem}_stylised.png")
-    simulated = build(market).tape(recording.duration, PAGE_SEED, levels=2 * DISTANCES)
+    interval = max(1.0, market["venue"]["decision_interval"])
+    simulated = build(market).tape(recording.duration, PAGE_SEED, levels=2 * DISTANCES, snapshot_interval=interval)
     calibration_page(recording, market, page, tape=simulated)
     try:
-        takers = fit_takers(best_quote_flow(recording.tape))
+        takers = fit_reaching_takers(recording.tape, market["venue"]["tick"] / 2)
         title = f"{market['name']}: {market['source']}"
         stylised_page(recording.tape, simulated, market["venue"]["tick"], title, facts, takers=takers)
     except InputError as reason:  # too short a stretch for these: the market stands all the same
@@ -98,5 +107,6 @@ def draw_pages(recording: Recording, market: Mapping[str, Any], output: Path) ->
 def _read(key: str, text: str) -> Any:
     try:
         return OPTIONS[key](text)
-    except ValueError:
-        raise InputError(f"{key} is {text!r}: must be {'an integer' if OPTIONS[key] is int else 'a number'}") from None
+    except (ValueError, KeyError):
+        expected = {int: "an integer", float: "a number"}.get(OPTIONS[key], "true or false")
+        raise InputError(f"{key} is {text!r}: must be {expected}") from None

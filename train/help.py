@@ -87,10 +87,10 @@ examples:
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]
        bitquote calibrate data=<recording>,<recording>[,...] output=<folder> [key=value ...]
 
-Reads a raw Binance recording (.gz), estimates volatility, arrival and fill intensities with their intervals and the
-goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread and depth, and writes a market that
-`bitquote train market=<market.yaml>` takes, with two pages of pictures beside it (<market>.png, <market>_stylised.png)
-that show the simulated market next to the recording.
+Reads a recording (raw Binance .gz, Bitstamp orders, or a LOBSTER message file), estimates volatility, arrival and fill
+intensities with their intervals and the goodness of fit, clustering (Hawkes) and information (PIN, VPIN), sizes, spread
+and depth, and writes a market that `bitquote train market=<market.yaml>` takes, with two pages of pictures beside it
+(<market>.png, <market>_stylised.png) that show the simulated market next to the recording.
 
 keys and their defaults:
   data=<recording>      required
@@ -98,9 +98,12 @@ keys and their defaults:
   tick=...              the exchange's tick, checked against the recording; inferred when left out
   step=...              price step of the simulation; about half of what the mid moves in a decision
   decision_interval=0.1 seconds
-  maker_fee=...         fraction of the notional; the exchange's without discounts. taker_fee=... likewise
-  gap=...               seconds within which taker orders of one side count as one burst, such as decision_interval;
-                        each order counts when left out, and a maker is then filled more often than in a replay
+  maker_fee=...         fraction of the notional; Binance's without discounts, else 0. taker_fee=... likewise
+  gap=...               seconds within which taker orders of one side count as one burst; decision_interval when left
+                        out. With gap=0 each order counts, and a quote that rests is filled too often
+  hawkes=true           taker orders excite each other as in the recording; false: they come at constant rates
+  format=...            binance, bitstamp or lobster; told by the content when left out
+  order_book=...        the order-book file beside a LOBSTER message file
   name=...              of the market; symbol and kind
   seed=0                of the simulations
 
@@ -110,6 +113,7 @@ quotes tuned there. train=true also trains a policy on each but the last; all wo
 
 examples:
   bitquote calibrate data=spot_btcusdt.gz output=my_market.yaml
+  bitquote calibrate data=bitstamp.csv.xz decision_interval=10 output=illiquid.yaml
   bitquote calibrate data=monday.gz,tuesday.gz output=walk benchmark.paths=1000
 """,
     "replay": """\

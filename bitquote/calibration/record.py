@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from bitquote.calibration.goodness import rescaled_goodness
-from bitquote.calibration.hawkes import HawkesFit, fit_hawkes, residuals
+from bitquote.calibration.goodness import autocorrelation, rescaled_goodness
+from bitquote.calibration.hawkes import HawkesFit, fit_hawkes, residuals, spread_ties
 from bitquote.calibration.informed import fit_pin_to_tape, vpin
-from bitquote.calibration.intensity import fit_intensities
+from bitquote.calibration.intensity import fit_intensities, taker_orders
 from bitquote.calibration.intervals import Estimate, Estimates
-from bitquote.calibration.order_flow import EVENTS, BestQuoteFlow, best_quote_flow
+from bitquote.calibration.order_flow import CLOCK, EVENTS, BestQuoteFlow, best_quote_flow
+from bitquote.calibration.statistics import at_least
 from bitquote.errors import InputError
 from bitquote.market.simulation import Tape
 
@@ -27,6 +28,7 @@ PIN_PERIOD = 5.0
 """Seconds of one period of PIN, in place of the day of the paper."""
 VPIN_BUCKETS = 50
 """Of the volume traded; the paper's own number, of a day's volume."""
+SIGN_LAGS = (1, 2, 5, 10)
 
 
 def order_flow_record(tape: Tape) -> dict[str, Any]:
@@ -52,6 +54,17 @@ def fit_takers(flow: BestQuoteFlow) -> HawkesFit:
     return fit_hawkes(flow.time[own], flow.kind[own], 2, flow.seconds, DECAYS)
 
 
+def fit_reaching_takers(tape: Tape, distance: float) -> HawkesFit:
+    """Market sells and buys that reach a quote at `distance` from the mid (price units), and none else."""
+    orders = taker_orders(tape)
+    own = at_least(orders, distance)
+    start = float(tape.quote_time[0])
+    times = spread_ties(orders.time[own] - start, CLOCK)
+    kinds = np.where(orders.side[own] < 0, 0, 1)
+    seconds = max(float(tape.quote_time[-1]) - start, float(times.max(initial=0.0)))
+    return fit_hawkes(times, kinds, 2, seconds, DECAYS)
+
+
 def fit_best_quotes(flow: BestQuoteFlow) -> HawkesFit:
     """All six types of events at the best quotes."""
     return fit_hawkes(flow.time, flow.kind, len(EVENTS), flow.seconds, DECAYS)
@@ -74,6 +87,24 @@ def hawkes_record(fit: HawkesFit, names: tuple[str, ...]) -> dict[str, Any]:
             for name, test in zip(names, map(rescaled_goodness, residuals(fit)), strict=True)
         },
     }
+
+
+def clustering_record(recorded: Tape, simulated: Tape, distance: float) -> Any:
+    """Of the taker orders that reach `distance` (price units): how they excite each other, recorded and simulated."""
+
+    def record(tape: Tape) -> dict[str, Any]:
+        fit, orders = fit_reaching_takers(tape, distance), taker_orders(tape)
+        sides = orders.side[at_least(orders, distance)]
+        correlation = autocorrelation(sides, SIGN_LAGS[-1])
+        return {
+            "orders_per_second": len(sides) / fit.seconds,
+            "branching_ratio": _plain(fit.branching_ratio),
+            "decay": [_row(fit.decay, p) for p in range(DECAYS)],
+            "sign_autocorrelation": {lag: float(correlation[lag - 1]) for lag in SIGN_LAGS},
+            "ks_p_value": [rescaled_goodness(waits).ks_p_value for waits in residuals(fit)],
+        }
+
+    return _or_reason(lambda: {"recorded": record(recorded), "simulated": record(simulated)})
 
 
 def bursts_record(tape: Tape, step: float, gap: float) -> Any:

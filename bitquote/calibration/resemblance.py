@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bitquote.calibration.hawkes import HawkesFit, flow_excitation
 from bitquote.calibration.intensity import fit_intensities, taker_orders
+from bitquote.calibration.intervals import Estimate
 from bitquote.calibration.statistics import NEAR, at_least, depth_profile, markout, mean_spread
 from bitquote.calibration.volatility import fit_volatility
 from bitquote.market.simulation import Tape
@@ -35,6 +37,7 @@ class Grid(NamedTuple):
     step: float  # price
     lot: float  # base units
     levels: int  # steps on either side of the mid where orders are placed
+    seconds: float = 1.0  # scale that sigma belongs to
 
 
 class Figures(NamedTuple):
@@ -64,13 +67,18 @@ class Dials:
     limit_size: float = 1.0
 
 
+def volatility(tape: Tape, seconds: float) -> Estimate:
+    """sigma at a scale of `seconds`, of a tape recorded or simulated."""
+    return fit_volatility(tape, seconds / 100, seconds, 10 * seconds)
+
+
 def measure(tape: Tape, grid: Grid, gap: float | None = None) -> Figures:
     """The figures of a tape, recorded or simulated; with a `gap` in seconds, of the bursts of taker orders."""
     intensities = fit_intensities(tape, grid.step, gap=gap, resamples=0)
     orders = taker_orders(tape, gap)
     depth = np.cumsum(depth_profile(tape, grid.step, max(NEAR, grid.levels)))
     return Figures(
-        sigma=fit_volatility(tape).value,
+        sigma=volatility(tape, grid.seconds).value,
         bid_rate=intensities.bid.at_touch.value,
         ask_rate=intensities.ask.at_touch.value,
         k=intensities.pooled.k.value,
@@ -82,14 +90,14 @@ def measure(tape: Tape, grid: Grid, gap: float | None = None) -> Figures:
     )
 
 
-def turned(flow: dict[str, Any], dials: Dials, lot: float) -> dict[str, Any]:
+def turned(flow: dict[str, Any], dials: Dials, lot: float, takers: HawkesFit | None = None) -> dict[str, Any]:
     """The flow with its dials turned.
 
     The first guess's market rates are those of all taker orders: the share `NOISE` of them stays, the rest arrive as
-    informed traders.
+    informed traders. With `takers`, all of them excite those that know nothing.
     """
     bid, ask = flow["market_rate_bid"] * dials.bid_rate, flow["market_rate_ask"] * dials.ask_rate
-    return flow | {
+    flow = flow | {
         "volatility": flow["volatility"] * dials.volatility,
         "jump_size": flow["jump_size"] * dials.volatility,
         "market_rate_bid": bid * NOISE,
@@ -98,6 +106,23 @@ def turned(flow: dict[str, Any], dials: Dials, lot: float) -> dict[str, Any]:
         "limit_size": _scaled(flow["limit_size"], dials.limit_size),
         "market_size": _scaled(flow["market_size"], dials.market_size, round(dials.largest_order / lot)),
     }
+    return flow if takers is None else clustered_flow(flow, takers)
+
+
+def clustered_flow(flow: dict[str, Any], takers: HawkesFit) -> dict[str, Any]:
+    """The flow with `hawkes`, market orders exciting each other as `takers` says.
+
+    Their mean rates stay as they are, but for what trades of informed traders excite besides: a market does not see who
+    sent an order.
+
+    Args:
+        flow: A mapping of market.flow.
+        takers: A fit of two types, market sells and buys; stationary.
+    """
+    rates = np.array([flow["market_rate_bid"], flow["market_rate_ask"], 1.0, 1.0, 1.0, 1.0])  # the last four stay
+    parts = flow_excitation(takers, rates, types=(0, 1))
+    bid, ask = parts["baseline"][:2]
+    return flow | {"market_rate_bid": bid, "market_rate_ask": ask, "hawkes": parts["hawkes"] | {"informed": True}}
 
 
 def corrected(dials: Dials, target: Figures, found: Figures, gain: float) -> Dials:
@@ -125,6 +150,7 @@ def match(
     seed: int,
     progress: Callable[[int], None],
     gap: float | None = None,
+    takers: HawkesFit | None = None,
 ) -> tuple[dict[str, Any], Dials]:
     """The flow whose simulated figures are the target's, and the dials that it took.
 
@@ -136,13 +162,14 @@ def match(
         seed: Of the first round; each round takes the next.
         progress: Called with the number of rounds done.
         gap: Seconds within which taker orders are one burst; None: each counts.
+        takers: How market orders excite each other; None: they do not.
     """
     dials = Dials(target.far_depth)
     for done in range(ROUNDS):
-        found = measure(simulate(turned(flow, dials, grid.lot), seed + done), grid, gap)
+        found = measure(simulate(turned(flow, dials, grid.lot, takers), seed + done), grid, gap)
         dials = corrected(dials, target, found, 1.0 / max(1, done - FULL_ROUNDS + 2))
         progress(done + 1)
-    return turned(flow, dials, grid.lot), dials
+    return turned(flow, dials, grid.lot, takers), dials
 
 
 def _scaled(distribution: dict[str, list[float]], factor: float, largest: int = 2**31 - 1) -> dict[str, list[int]]:

@@ -1,8 +1,6 @@
-"""What a market looks like from outside: spread, depth and markouts of a tape, and the activity behind its depth."""
+"""What a market looks like from outside: spread, depth and markouts of a tape, and its jumps."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,33 +8,9 @@ from bitquote.calibration.intensity import TakerOrders, taker_orders
 from bitquote.calibration.volatility import sampled_mid
 from bitquote.errors import InputError
 from bitquote.market.simulation import Tape
-from bitquote.recorded.depth import DepthChanges
 
 NEAR = 10
 """Steps on either side of the mid whose depth is compared and matched."""
-
-
-@dataclass(frozen=True)
-class Activity:
-    """Orders behind the depth, from net changes of levels within `reach` of the mid; a level counts as one order.
-
-    What arrives and leaves between two diffs is not seen, several orders at a level are one, and a level that a trade
-    shrinks looks like a cancellation until the number of taker orders is taken off. So rates are lower bounds, and
-    lives upper ones.
-
-    Attributes:
-        reach: Price units.
-        limit_rate: Increases of a level, per second and side.
-        cancel_rate: Decreases of a level less the taker orders, per second and resting level: 1 / mean life.
-        distance: (n,) float64, price distances of the increases behind the mid.
-        size: (n,) float64, their quantities, base units.
-    """
-
-    reach: float
-    limit_rate: float
-    cancel_rate: float
-    distance: np.ndarray
-    size: np.ndarray
 
 
 def mid_at(tape: Tape, time: np.ndarray) -> np.ndarray:
@@ -82,22 +56,6 @@ def depth_profile(tape: Tape, step: float, steps: int = 3 * NEAR) -> np.ndarray:
     inside = (bin_of >= 0) & (bin_of < steps)  # NaN, the padding, is not
     sums = np.bincount(bin_of[inside].astype(np.int64), quantity[whole][inside], steps)
     return sums / (2 * np.count_nonzero(whole))
-
-
-def activity(tape: Tape, changes: DepthChanges, reach: float) -> Activity:
-    """Rates, distances and sizes of limit orders and cancellations within `reach` of the mid (price units)."""
-    distance = changes.side * (mid_at(tape, changes.time) - changes.price)
-    near = (distance > 0) & (distance <= reach)
-    change = changes.after - changes.before
-    up, down = near & (change > 0), near & (change < 0)
-    price = tape.depth[..., 0]
-    mid = 0.5 * (price[:, :1, :1] + price[:, 1:, :1])
-    levels = np.count_nonzero(np.abs(price - mid) <= reach) / len(price)
-    if not up.any() or not levels:
-        raise InputError(f"the depth shows no orders within {reach:g} of the mid")
-    seconds = float(tape.quote_time[-1] - tape.quote_time[0])
-    cancelled = max(np.count_nonzero(down) - len(taker_orders(tape).time), 1)
-    return Activity(reach, np.count_nonzero(up) / seconds / 2, cancelled / seconds / levels, distance[up], change[up])
 
 
 def jump_share(tape: Tape, interval: float) -> tuple[float, float]:

@@ -25,7 +25,8 @@ class ZeroIntelligence:
 
     Attributes:
         limit_rate: Limit orders a side.
-        by_distance: (distances,) limit orders a side at distances [j step, (j + 1) step) behind the mid.
+        by_distance: (distances,) limit orders a side at distances [j step, (j + 1) step) behind the mid; the first
+            holds those beyond the mid, inside the spread, too.
         beyond: Limit orders at or beyond the last of these distances, counted in `limit_rate` alone.
         cancel_rate: Cancellations per resting order.
         market_bid, market_ask: Taker orders that hit the bid, the ask.
@@ -65,7 +66,7 @@ def fit_zero_intelligence(
     clock = np.full(blocks, events.seconds / blocks)
     limit, cancel = events.kind == LIMIT, events.kind == CANCEL
     bid, ask = ((events.kind == MARKET) & (events.side == side) for side in (1, -1))
-    far = np.floor(events.distance / step + 1e-9).astype(np.int64)
+    far = np.maximum(np.floor(events.distance / step + 1e-9).astype(np.int64), 0)  # beyond the mid: nearest
 
     def ratio(chosen: np.ndarray, exposure: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
         """Events (or their weights) over the exposure, both by block."""

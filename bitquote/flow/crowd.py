@@ -163,7 +163,8 @@ def _background_rate(poisson, book):
 def _background_event(crowd, state, book, stamp, pick, word):
     """Apply the event of zero intelligence or of an informed trader that `pick` names.
 
-    Returns its kind if it is one of the six, NO_KIND if it is not, RARER if `pick` lies above all their rates.
+    Returns its kind if it is one of the six that excite, NO_KIND if it is not, RARER if `pick` lies above all their
+    rates.
     """
     poisson = crowd.poisson
     if pick < 2.0 * poisson.limit_rate:
@@ -182,8 +183,8 @@ def _background_event(crowd, state, book, stamp, pick, word):
         return NO_KIND
     pick -= 2.0 * poisson.stale_cancel_rate
     if pick < poisson.informed_rate:
-        informed_trade(book, stamp, state.now[0].efficient, market_size(poisson, word), BACKGROUND)
-        return NO_KIND
+        kind = informed_trade(book, stamp, state.now[0].efficient, market_size(poisson, word), BACKGROUND)
+        return kind if crowd.hawkes.informed else NO_KIND
     if pick - poisson.informed_rate < poisson.cancel_rate * live_count(book):
         side = cancel_any(book, word)
         if side != 0:

@@ -3,7 +3,8 @@
 intensity_i(t) = base_i(t) + sum_p S_pi(t), where an event of kind j adds jump[p, i, j] to S_pi, which decays at the
 rate decay[p]: a kernel of sums of exponentials, whose state is updated in O(1) an event (Bacry, Mastromatteo & Muzy
 2015, Hawkes processes in finance; Gasperov & Kostanjcar 2022 for market making). The base is the Poisson flow, whose
-events excite as well. Simulated by thinning (Ogata 1981): excitations only fall between events, so that their last
+events excite as well, and trades of informed traders if they are said to (who sent an order is not seen), which
+nothing excites. Simulated by thinning (Ogata 1981): excitations only fall between events, so that their last
 value bounds them.
 """
 
@@ -22,6 +23,7 @@ class Hawkes(NamedTuple):
     decay: np.ndarray  # float64 (terms,)
     jump: np.ndarray  # float64 (terms, 6, 6): what an event of kind j (last axis) adds to kind i
     start: np.ndarray  # float64 (terms, 6): stationary mean of the excitations, which a path begins with
+    informed: bool = False  # whether trades of informed traders excite as market orders do
 
 
 def branching_matrix(decay: np.ndarray, jump: np.ndarray) -> np.ndarray:

@@ -39,11 +39,13 @@ class HawkesConfig:
 
     decay: list[float]  # 1/s, one an exponential of the kernel
     excitation: list[Any]  # 1/s, [term][kind that is excited][kind that happened]
+    informed: bool = False  # whether trades of informed traders excite as market orders do
 
     def check(self) -> None:
         where = "market.flow.hawkes"
         require(_is_list(self.decay) and 1 <= len(self.decay) <= MOST_TERMS, f"{where}.decay", self.decay,
                 f"a list of 1 to {MOST_TERMS} rates")  # fmt: skip
+        require(isinstance(self.informed, bool), f"{where}.informed", self.informed, "true or false")
         for rate in self.decay:
             require_number(f"{where}.decay", rate, 0.0, 1e9, above=True)
         shape = (len(self.decay), len(KINDS), len(KINDS))
@@ -312,7 +314,7 @@ def _hawkes(flow: FlowConfig) -> tuple[Hawkes, np.ndarray]:
     if flow.hawkes is None:
         return Hawkes(np.zeros(0), np.zeros((0, len(KINDS), len(KINDS))), np.zeros((0, len(KINDS)))), base
     decay, jump = np.array(flow.hawkes.decay, float), np.array(flow.hawkes.excitation, float)
-    return Hawkes(decay, jump, stationary_excitation(decay, jump, base)), base
+    return Hawkes(decay, jump, stationary_excitation(decay, jump, base), flow.hawkes.informed), base
 
 
 def _queues(config: QueueReactiveConfig) -> QueueReactive:

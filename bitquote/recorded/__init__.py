@@ -4,10 +4,10 @@ from bitquote.recorded.binance import read_binance
 from bitquote.recorded.bitstamp import read_bitstamp
 from bitquote.recorded.levels import LevelRecording, LevelReplay, read_binance_levels, replay_levels
 from bitquote.recorded.lobster import read_lobster
+from bitquote.recorded.opening import open_recording, recording_format
 from bitquote.recorded.orders import OrderRecording
 from bitquote.recorded.quoting import Quoted, quote_into
-from bitquote.recorded.reading import read_recording
-from bitquote.recorded.recording import Recording
+from bitquote.recorded.recording import Recording, from_orders
 from bitquote.recorded.replay import Replay, replay
 
 __all__ = [
@@ -17,12 +17,14 @@ __all__ = [
     "Quoted",
     "Recording",
     "Replay",
+    "from_orders",
+    "open_recording",
     "quote_into",
     "read_binance",
     "read_binance_levels",
     "read_bitstamp",
     "read_lobster",
-    "read_recording",
+    "recording_format",
     "replay",
     "replay_levels",
 ]

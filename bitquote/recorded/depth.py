@@ -48,7 +48,7 @@ def follows(kind: Kind, before: Diff, after: Diff) -> bool:
     return after.previous == before.last if kind == "usdm" else after.first == before.last + 1
 
 
-def is_older(kind: Kind, diff: Diff, snapshot: int) -> bool:
+def is_older(kind: str, diff: Diff, snapshot: int) -> bool:
     """Whether a snapshot with this last update id holds the whole diff already."""
     return diff.last < snapshot if kind == "usdm" else diff.last <= snapshot
 

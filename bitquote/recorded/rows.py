@@ -23,7 +23,9 @@ MAX_ROW_BYTES = 2**16
 """An order-book row of 200 levels takes 16 kB; a longer row is none, and is never held whole."""
 
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
-DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+UNREADABLE = (OSError, EOFError, *_DAMAGED)
+"""What reading a missing, truncated or damaged file raises."""
 
 
 class Column(NamedTuple):
@@ -53,7 +55,7 @@ def read_rows(
     match = _matcher(columns)
     number = 0
     try:
-        with open_plain(path) as stream:
+        with opened(path) as stream:
             while row := stream.readline(MAX_ROW_BYTES + 1):
                 number += 1
                 if header and number == 1:
@@ -70,7 +72,7 @@ def read_rows(
         raise InputError(f"{path}: there is no such file") from None
     except EOFError:
         fault(path, number + 1, "the compressed file is truncated here")
-    except DAMAGED as problem:
+    except _DAMAGED as problem:
         fault(path, number + 1, f"the compressed data are corrupted ({problem})")
     except OSError as problem:  # bzip2 has no error of its own
         raise InputError(f"{path}: cannot be read after line {number} ({problem.strerror or problem})") from None
@@ -82,7 +84,7 @@ def _matcher(columns: tuple[Column, ...]) -> Callable[[bytes], re.Match[bytes] |
     return re.compile(b",".join(column.pattern for column in columns) + rb"\r?\n").fullmatch
 
 
-def open_plain(path: Path) -> BufferedIOBase:
+def opened(path: Path) -> BufferedIOBase:
     """The file's bytes, decompressed if they begin like one of the compressions."""
     with path.open("rb") as stream:
         start = stream.read(6)

@@ -38,14 +38,13 @@ _FIGURE_LABELS = {
 def calibration_text(market: Mapping[str, Any]) -> str:
     """What a calibrated market's `recording` says, as lines for a screen."""
     record = market["recording"]
-    evidence, tick, clock = record["evidence"], record["evidence"]["tick"], record["evidence"]["clock"]
+    evidence, tick, clock = record["evidence"], record["evidence"]["tick"], record["evidence"].get("clock")
     skipped = ", ".join(f"{count} x {reason}" for reason, count in evidence["skipped"].items()) or "nothing"
     lines = [
         f"{market['name']}: {market['source']}",
         f"read: {', '.join(f'{count} {name}' for name, count in evidence['messages'].items())}; left out: {skipped}",
         f"tick: {tick['size']:g}, the common step of {tick['distinct_prices']} distinct prices",
-        f"clock: the recorder's is {clock['offset']:+.4f} s from the exchange's (smallest latency included) "
-        f"and drifts by {clock['drift'] * 1e6:+.2f} us/s; corrected",
+        *([_clock_line(clock)] if clock else []),
         "sigma {:.4g} [{:.4g}, {:.4g}] price per sqrt(s), 95 % interval".format(*record["sigma"]),
     ]
     for side in ("bid", "ask", "pooled"):
@@ -59,6 +58,13 @@ def calibration_text(market: Mapping[str, Any]) -> str:
     for name, pair in record["figures"].items():
         lines.append(f"{_FIGURE_LABELS[name]}: recorded {pair['recorded']:.4g}, simulated {pair['simulated']:.4g}")
     return "\n".join(lines)
+
+
+def _clock_line(clock: Mapping[str, float]) -> str:
+    return (
+        f"clock: the recorder's is {clock['offset']:+.4f} s from the exchange's (smallest latency included) "
+        f"and drifts by {clock['drift'] * 1e6:+.2f} us/s; corrected"
+    )
 
 
 def _order_flow_lines(record: Mapping[str, Any]) -> list[str]:
@@ -80,6 +86,14 @@ def _order_flow_lines(record: Mapping[str, Any]) -> list[str]:
         pin, vpin = record["informed"]["pin"], record["informed"]["vpin"]
         lines.append(f"PIN {pin if isinstance(pin, str) else _interval(pin['pin'])}")
         lines.append(f"VPIN {vpin if isinstance(vpin, str) else _interval(vpin)}")
+    clustering = record.get("clustering")
+    if clustering:
+        for name, found in clustering.items() if not isinstance(clustering, str) else ():
+            signs = ", ".join(f"{value:.2f}" for value in found["sign_autocorrelation"].values())
+            lines.append(
+                f"takers reaching half a step, {name}: {found['orders_per_second']:.3g} 1/s, branching ratio "
+                f"{_interval(found['branching_ratio'])}, autocorrelation of signs {signs}"
+            )
     bursts = record.get("bursts")
     if bursts:
         known = not isinstance(bursts, str)

@@ -17,7 +17,7 @@ from bitquote.calibration.order_flow import (
     taken_by_trades,
 )
 from bitquote.calibration.queue_reactive import queue_spells
-from bitquote.calibration.statistics import activity
+from bitquote.calibration.statistics import mid_at
 from bitquote.errors import InputError
 from bitquote.market import build
 from bitquote.market.configuration import shipped_configuration
@@ -120,7 +120,8 @@ def test_a_real_recordings_flow(kind: str) -> None:
     assert (np.diff(flow.time) > 0).all()
     assert flow.unmatched < 0.02 * np.count_nonzero(flow.kind < 2)
     events = order_events(recording.tape, recording.changes, 65.0)
-    seen = activity(recording.tape, recording.changes, 65.0)
-    limits = np.count_nonzero(events.kind == LIMIT) / events.seconds / 2
-    assert limits == pytest.approx(seen.limit_rate, rel=0.01)
+    changes = recording.changes
+    distance = changes.side * (mid_at(recording.tape, changes.time) - changes.price)
+    rises = (distance > 0) & (distance <= 65.0) & (changes.after > changes.before)
+    assert np.count_nonzero(events.kind == LIMIT) == np.count_nonzero(rises)
     assert (np.diff(events.time) >= 0).all()

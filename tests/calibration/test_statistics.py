@@ -1,4 +1,4 @@
-"""Spread, depth, markouts and activity of small tapes, worked out by hand."""
+"""Spread, depth and markouts of small tapes, worked out by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from bitquote.calibration.intervals import poisson_interval
-from bitquote.calibration.statistics import activity, depth_profile, jump_share, markout, mean_spread
+from bitquote.calibration.statistics import depth_profile, jump_share, markout, mean_spread
 from bitquote.errors import InputError
 from bitquote.market.simulation import Tape
-from bitquote.recorded.depth import DepthChanges
 
 
 @pytest.fixture
@@ -54,23 +53,6 @@ def test_the_markout_is_the_mids_move_against_the_maker(tape: Tape) -> None:
     assert markout(tape, 2.0) == pytest.approx(-2.0)  # only the buyer reached that far
     with pytest.raises(InputError, match="no taker order reaches 9"):
         markout(tape, 9.0)
-
-
-def test_activity_counts_net_changes_near_the_mid(tape: Tape) -> None:
-    changes = DepthChanges(
-        time=np.array([1.0, 2.0, 3.0, 5.0, 6.0, 7.0, 8.0]),
-        side=np.array([1, -1, 1, 1, 1, -1, 1], np.int8),
-        price=np.array([98.0, 103.0, 98.0, 90.0, 98.0, 104.0, 103.0]),
-        before=np.array([0.0, 1.0, 5.0, 0.0, 2.0, 4.0, 3.0]),
-        after=np.array([5.0, 4.0, 4.0, 9.0, 1.0, 0.0, 0.0]),
-    )
-    seen = activity(tape, changes, 4.0)
-    assert seen.distance.tolist() == [2.0, 3.0]  # increases within 4 of the mid
-    assert seen.size.tolist() == [5.0, 3.0]
-    assert seen.limit_rate == pytest.approx(2 / 10 / 2)
-    assert seen.cancel_rate == pytest.approx((3 - 2) / 10 / 3)  # three decreases, two takers, three levels on average
-    with pytest.raises(InputError, match="no orders within"):
-        activity(tape, changes, 0.5)
 
 
 def test_jumps_show_in_the_variance() -> None:

@@ -12,7 +12,6 @@ from recordings import data_file
 
 from bitquote.book import OrderBook
 from bitquote.calibration.intensity import taker_orders
-from bitquote.calibration.statistics import activity
 from bitquote.calibration.volatility import fit_volatility
 from bitquote.recorded import OrderRecording, Replay, read_bitstamp, read_lobster, replay
 from bitquote.recorded.following import FAULTS, OUTCOMES
@@ -276,7 +275,6 @@ def test_a_calibration_reads_the_tape_of_the_real_recording(real: Replay) -> Non
     assert 0.005 < sigma.low < sigma.value < sigma.high < 0.1  # USD per root second, of a price of 235
     orders = taker_orders(tape)
     assert 300 < len(orders.time) < 500
-    assert 0.1 < activity(tape, real.changes, 5.0).limit_rate < 1.0  # a side and second: 24 894 orders in 18 278 s
 
 
 def test_the_real_executions_are_those_that_the_book_makes(real: Replay) -> None:

@@ -1,0 +1,69 @@
+"""Any recording, opened by what its first line looks like."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bitquote.errors import InputError, require_choice
+from bitquote.recorded.binance import read_binance
+from bitquote.recorded.bitstamp import read_bitstamp
+from bitquote.recorded.levels import LevelRecording, read_binance_levels
+from bitquote.recorded.lobster import read_lobster
+from bitquote.recorded.orders import OrderRecording
+from bitquote.recorded.recording import Recording
+from bitquote.recorded.rows import UNREADABLE, opened
+
+_STARTS = {
+    "binance": re.compile(rb"\d{19} "),
+    "bitstamp": re.compile(rb"id,timestamp,"),
+    "lobster": re.compile(rb"\d+(\.\d+)?,[1-7],"),
+}
+FORMATS = tuple(_STARTS)
+
+
+def recording_format(path: str | Path) -> str:
+    """One of `FORMATS`, told by a file's first bytes once it is decompressed.
+
+    Raises:
+        InputError: it begins like none of them.
+    """
+    try:
+        with opened(Path(path)) as stream:
+            start = stream.read(64)
+    except UNREADABLE:
+        start = b""
+    if not start:
+        return "bitstamp"  # whose reader says what is wrong with a file that cannot be read
+    for name, begins in _STARTS.items():
+        if begins.match(start):
+            return name
+    line = start.split(b"\n")[0].decode("ascii", "backslashreplace")
+    raise InputError(
+        f"{path}, line 1: begins with {line!r}: must be a Binance recording (a time stamp of 19 digits and JSON), "
+        "Bitstamp's orders (id,timestamp,...) or a LOBSTER message file; format= says which"
+    )
+
+
+def open_recording(
+    path: str | Path, format: str | None = None, order_book: str | Path | None = None, *, updates: bool = False
+) -> Recording | LevelRecording | OrderRecording:
+    """Read a recording of any kind: levels and trades (Binance), or single orders, which `replay` makes a book of.
+
+    Args:
+        path: The file.
+        format: One of `FORMATS`; by default what the content tells.
+        order_book: The order-book file beside a LOBSTER message file.
+        updates: Of Binance, every update of a level, which `replay_levels` takes, instead of tape and pictures.
+
+    Raises:
+        InputError: one line that names the file, and the line where there is one.
+    """
+    name = recording_format(path) if format is None else require_choice("format", format, FORMATS)
+    if order_book is not None and name != "lobster":
+        raise InputError(f"order_book is {order_book}: it belongs to LOBSTER's messages, and {path} is of {name}")
+    if name == "lobster":
+        return read_lobster(path, order_book)
+    if name == "bitstamp":
+        return read_bitstamp(path)
+    return read_binance_levels(path) if updates else read_binance(path)
