@@ -20,7 +20,7 @@ from bitquote.recorded import (
     LevelRecording,
     OrderRecording,
     Quoted,
-    open_recording,
+    open_updates,
     quote_into,
     replay_levels,
 )
@@ -49,7 +49,7 @@ def replay(words: Sequence[str]) -> dict[str, Any]:
     if "output" in own and Path(own["output"]).suffix != ".json":
         raise InputError(f"output={own['output']} must end in .json")
     ready = _quoters(names, own.get("run"), overrides) if names or "run" in own else None
-    recording = open_recording(own["data"], own.get("format"), own.get("order_book"), updates=True)
+    recording = open_updates(own["data"], own.get("format"), own.get("order_book"))
     result: dict[str, Any] = {"version": 1, "recording": own["data"], "replay": _replayed(recording)}
     if ready is not None:
         result["quoted"] = _quoted(recording, *ready, options)

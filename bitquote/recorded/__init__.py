@@ -4,7 +4,7 @@ from bitquote.recorded.binance import read_binance
 from bitquote.recorded.bitstamp import read_bitstamp
 from bitquote.recorded.levels import LevelRecording, LevelReplay, read_binance_levels, replay_levels
 from bitquote.recorded.lobster import read_lobster
-from bitquote.recorded.opening import open_recording, recording_format
+from bitquote.recorded.opening import open_recording, open_updates, recording_format
 from bitquote.recorded.orders import OrderRecording
 from bitquote.recorded.quoting import Quoted, quote_into
 from bitquote.recorded.recording import Recording, from_orders
@@ -19,6 +19,7 @@ __all__ = [
     "Replay",
     "from_orders",
     "open_recording",
+    "open_updates",
     "quote_into",
     "read_binance",
     "read_binance_levels",

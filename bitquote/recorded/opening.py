@@ -46,24 +46,39 @@ def recording_format(path: str | Path) -> str:
 
 
 def open_recording(
-    path: str | Path, format: str | None = None, order_book: str | Path | None = None, *, updates: bool = False
-) -> Recording | LevelRecording | OrderRecording:
-    """Read a recording of any kind: levels and trades (Binance), or single orders, which `replay` makes a book of.
+    path: str | Path, format: str | None = None, order_book: str | Path | None = None
+) -> Recording | OrderRecording:
+    """Read a recording of any kind: tape and pictures (Binance), or single orders, which `replay` makes a book of.
 
     Args:
         path: The file.
         format: One of `FORMATS`; by default what the content tells.
         order_book: The order-book file beside a LOBSTER message file.
-        updates: Of Binance, every update of a level, which `replay_levels` takes, instead of tape and pictures.
 
     Raises:
         InputError: one line that names the file, and the line where there is one.
     """
+    if _format(path, format, order_book) == "binance":
+        return read_binance(path)
+    return _orders(path, format, order_book)
+
+
+def open_updates(
+    path: str | Path, format: str | None = None, order_book: str | Path | None = None
+) -> LevelRecording | OrderRecording:
+    """The same for a replay: of Binance every update of a level, which `replay_levels` takes."""
+    if _format(path, format, order_book) == "binance":
+        return read_binance_levels(path)
+    return _orders(path, format, order_book)
+
+
+def _orders(path: str | Path, format: str | None, order_book: str | Path | None) -> OrderRecording:
+    lobster = _format(path, format, order_book) == "lobster"
+    return read_lobster(path, order_book) if lobster else read_bitstamp(path)
+
+
+def _format(path: str | Path, format: str | None, order_book: str | Path | None) -> str:
     name = recording_format(path) if format is None else require_choice("format", format, FORMATS)
     if order_book is not None and name != "lobster":
         raise InputError(f"order_book is {order_book}: it belongs to LOBSTER's messages, and {path} is of {name}")
-    if name == "lobster":
-        return read_lobster(path, order_book)
-    if name == "bitstamp":
-        return read_bitstamp(path)
-    return read_binance_levels(path) if updates else read_binance(path)
+    return name
