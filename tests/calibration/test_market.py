@@ -65,6 +65,7 @@ def test_a_shipped_market_says_what_it_is(name: str) -> None:
     build(config)
 
 
+@pytest.mark.study
 @pytest.mark.parametrize("name", SHIPPED)
 def test_simulating_a_shipped_market_and_calibrating_again_recovers_it(name: str) -> None:
     """Simulations as long as the recording: A, k and sigma mostly lie in its intervals, and theirs hold its values."""
@@ -84,6 +85,7 @@ def test_simulating_a_shipped_market_and_calibrating_again_recovers_it(name: str
     assert (inside >= 0.6 * tapes).all()
 
 
+@pytest.mark.study
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_market_resembles_its_recording(name: str) -> None:
     config = shipped(name)
@@ -102,6 +104,7 @@ def test_a_shipped_market_resembles_its_recording(name: str) -> None:
     assert found.spread < 1.6 * step
 
 
+@pytest.mark.study
 @pytest.mark.parametrize("name", SHIPPED)
 def test_no_taker_reaches_much_deeper_than_recorded_ones_did(name: str) -> None:
     """A book that a sweep could empty would pay a maker at any distance."""
@@ -262,7 +265,7 @@ def test_a_recording_too_short_to_calibrate_on(tmp_path: Path) -> None:
     assert not (tmp_path / "market.yaml").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_real_spot_recording_gives_the_shipped_market(quick: None, tmp_path: Path) -> None:
     market = calibrate(real_recording("spot"), tmp_path / "market.yaml", progress=False)
     expected = shipped("btcusdt_spot")

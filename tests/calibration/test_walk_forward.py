@@ -81,6 +81,7 @@ def test_an_impossible_stretch_is_refused(whole: Recording, first: float, last: 
         stretch(whole, first, last)
 
 
+@pytest.mark.study
 def test_quotes_tuned_on_one_market_are_judged_on_the_next(
     quick: None, halves: list[Recording], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
