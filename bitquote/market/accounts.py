@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bitquote.book.matching import cancel_order, clear_trades, market_order, trade_count
+from bitquote.book.matching import NO_PRICE, cancel_order, clear_trades, market_order, trade_count
 from bitquote.compilation import inlined, kernel
 from bitquote.market.venue import FIRST_MAKER, MARKOUTS, NOTHING
 
@@ -83,7 +83,9 @@ def absorb_trades(venue, state):
         for n in range(state.maker.size):
             state.maker[n].net_volume += trade.aggressor * trade.quantity
             state.maker[n].trades += 1
-        public.effective2 += abs(2 * trade.price - (public.bid + public.ask)) * trade.quantity
+        if public.bid != NO_PRICE and public.ask != NO_PRICE:
+            public.effective2 += abs(2 * trade.price - (public.bid + public.ask)) * trade.quantity
+            public.effective_lots += trade.quantity
         public.lots += trade.quantity
         n = trade.maker_owner - FIRST_MAKER
         if 0 <= n < state.maker.size:

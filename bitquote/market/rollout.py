@@ -133,6 +133,7 @@ def start_path(kernels, venue, flow, state, seed, path, start_inventory):
     public.two_sided_time = 0.0
     public.depth_time = 0.0
     public.effective2 = 0
+    public.effective_lots = 0
     public.lots = 0
     public.squared_moves = 0.0
     public.wake = np.inf
@@ -335,7 +336,7 @@ def _sum_up_market(venue, state, summaries):
         summary.quoted_spread = public.spread_time / public.two_sided_time if two_sided else np.nan
         summary.depth = public.depth_time / public.two_sided_time if two_sided else np.nan
         summary.two_sided = public.two_sided_time / seconds
-        summary.effective_spread = public.effective2 / public.lots if public.lots > 0 else np.nan
+        summary.effective_spread = public.effective2 / public.effective_lots if public.effective_lots > 0 else np.nan
         summary.realised_volatility = 0.5 * np.sqrt(public.squared_moves / seconds)
         summary.volume = public.lots
         summary.metaorders = flow.parents

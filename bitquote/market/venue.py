@@ -106,6 +106,7 @@ PUBLIC = np.dtype(
         ("depth_time", np.float64),  # integral of the quantity at the two best prices, lots s
         ("depth", np.int64),  # that quantity now
         ("effective2", np.int64),  # sum of 2 |price - mid just before| x lots over takers' trades, half ticks x lots
+        ("effective_lots", np.int64),  # of the trades that had a mid before them
         ("lots", np.int64),
         ("step_mid2", np.int64),  # mid at the last step of the clock
         ("squared_moves", np.float64),  # sum of the squared moves of the mid over the steps, half ticks^2

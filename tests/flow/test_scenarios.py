@@ -9,7 +9,7 @@ import pytest
 
 from bitquote.market import OrderBookMarket, build
 from bitquote.market.configuration import shipped_configuration
-from bitquote.quoting import glft
+from bitquote.quoting import glft, no_quote
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "market").glob("*.yaml"))
 SCENARIOS = (
@@ -56,6 +56,9 @@ def test_spreads_are_tight_and_wide():
     for name in ("tight", "order_book", "wide"):
         market = scenario(name)
         spreads[name] = market.summaries(glft(market.game), 8, 1)["quoted_spread"].mean()
+    wide = scenario("wide").summaries(no_quote(scenario("wide").game), 16, 1)
+    effective = wide["effective_spread"]  # although a side is empty at times, when there is no mid to compare with
+    assert (wide["two_sided"] < 1.0).any() and 8.0 < effective.min() <= effective.max() < 60.0
     assert spreads["tight"] < 1.3 < spreads["order_book"] < spreads["wide"] / 2
 
 
