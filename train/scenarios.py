@@ -16,7 +16,7 @@ from bitquote import run
 from bitquote.config import Settings
 from bitquote.errors import InputError
 from bitquote.evaluation import Tuned, check_seeds
-from bitquote.market import Game, OrderBookMarket
+from bitquote.market import OrderBookMarket
 from bitquote.quoting import QuoteTable, glft_shifted
 from bitquote.report.scenarios import print_scenarios, scenario_figure
 from bitquote.ternary import Policy
@@ -52,7 +52,7 @@ def judge_scenarios(
     """Benchmark every market; `policies` bring the `baseline` of their observations, and their training `seeds`."""
     composed = {name: compose([f"market={name}", *overrides]) for name in names}
     for name, (_, settings, market) in composed.items():
-        if isinstance(market, Game):
+        if not isinstance(market, OrderBookMarket):
             raise InputError(f"market={name} is a game: the scenarios are order books")
         check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed)
         if baseline is not None and baseline.bid.shape != market.game.shape:
@@ -66,6 +66,7 @@ def judge_scenarios(
     run.make_directory(directory)
     results = {}
     for place, (name, (node, settings, market)) in enumerate(composed.items()):
+        assert isinstance(market, OrderBookMarket)
         print(f"market {place + 1} of {len(names)}: {name}", flush=True)
         path = directory / f"{Path(name).stem}.json"
         asked = {"configuration": node, "policies": {row: _fingerprint(policy) for row, policy in policies.items()}}
@@ -87,7 +88,7 @@ def judge_scenarios(
 
 
 def _tuned_or_plain(settings: Settings, market: OrderBookMarket) -> Tuned:
-    """The tuned reference; where the grid's optimum stays on its edge, as where leaving is best, GLFT itself, said so."""
+    """The tuned reference; GLFT itself, said so, where the optimum stays on the edge of the grid."""
     try:
         return tune(settings, market)
     except InputError as error:
