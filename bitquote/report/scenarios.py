@@ -20,6 +20,8 @@ SHOWN = (
     "glft_tuned",
 )  # fmt: skip
 """Rows of the closed forms that have a column here; policies follow."""
+NARROWEST = 110
+"""Columns that the table on the screen needs; a narrower terminal wraps its lines."""
 _SHORT = {
     "no_quote": "no quote", "symmetric_constant": "best constant", "avellaneda_stoikov": "Avellaneda-\nStoikov",
     "glft_asymptotic": "GLFT\nasymptotic", "glft": "GLFT", "dynamic_program_penalty": "dynamic\nprogram",
@@ -40,7 +42,7 @@ def _rows(market: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_scenarios(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """One line a market: the objective of each quoter, the best in bold, and the margin of the last column's."""
-    console = console or Console(soft_wrap=True)
+    console = console or Console(width=NARROWEST if Console().width < NARROWEST else None)
     shown = columns(summary)
     table = Table("market", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in shown:
@@ -78,7 +80,8 @@ def scenario_figure(summary: Mapping[str, Any]) -> Figure:
     right.set_xscale("symlog", linthresh=1.0)
     right.axvline(0.0, color="#333333", linewidth=0.8)
     right.set_title("profit of tuned GLFT by source", fontsize=9)
-    right.legend(handles=[_patch(part) for part in PARTS], fontsize=7, ncols=2, loc="lower right")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.04), "ncols": 5, "frameon": False}
+    right.legend(handles=[_patch(part) for part in PARTS], fontsize=7, **below)
     return figure
 
 
@@ -97,8 +100,9 @@ def _draw_market(axis: Any, place: int, values: np.ndarray) -> None:
         share = 0.0 if value < -1e-9 else share
         axis.fill_between([at - 0.5, at + 0.5], place - 0.46, place + 0.46, color=colours(share), linewidth=0)
         weight = "bold" if value == best else "normal"
+        ink = "white" if share < 0.12 or share > 0.92 else "black"
         axis.text(at, place, number(None if np.isnan(value) else value, places), ha="center", va="center", fontsize=8,
-                  fontweight=weight)  # fmt: skip
+                  fontweight=weight, color=ink)  # fmt: skip
 
 
 def _colours() -> Any:
