@@ -18,9 +18,10 @@ class Pointer(types.WrapperAddressProtocol):
     What calls it is compiled without it, which for a large function is the greater part of the work.
     """
 
-    def __init__(self, function: Dispatcher, returned: Any, arguments: tuple, cache: bool = True):
+    def __init__(self, function: Dispatcher, returned: Any, arguments: tuple, cache: bool = True, counted: bool = True):
+        """`counted` says whether references to arrays are counted, as they must be by what allocates any."""
         self._signature = returned(*(typeof(argument) for argument in arguments))
-        self._compiled = cfunc(self._signature, cache=cache)(function.py_func)
+        self._compiled = cfunc(self._signature, cache=cache, _nrt=counted)(function.py_func)
 
     def __wrapper_address__(self) -> int:
         return cast(int, self._compiled.address)

@@ -119,7 +119,8 @@ def market_kernels(venue: Venue, flow: Crowd, state: PathState) -> MarketKernels
     kind = typeof((venue, flow, state))
     if kind not in _POINTERS:
         prepare = Pointer(_prepare, types.void, (flow, state, 0, 0, 0.0))
-        _POINTERS[kind] = MarketKernels(prepare, Pointer(advance, types.int64, (venue, flow, state, 0.0)))
+        run = Pointer(advance, types.int64, (venue, flow, state, 0.0), counted=False)
+        _POINTERS[kind] = MarketKernels(prepare, run)
     return _POINTERS[kind]
 
 
