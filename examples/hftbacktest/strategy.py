@@ -154,6 +154,7 @@ def _begin(hbt: Any, rules: Rules, memory: Memory) -> None:
         quote.price = NO_PRICE
         quote.since = 0.0
         quote.filled = 0
+        quote.size = rules.venue.order_size  # an order of this size keeps its place
         quote.pending = NOTHING
         memory.own[i].order_id = 0
     hbt.clear_last_trades(0)
