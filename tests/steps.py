@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bitquote.market.rollout import MarketKernels, market_kernels, run_until, start_path, state_for
+from numba import njit
+
+from bitquote.market.path import MarketKernels, market_kernels, start_path, state_for
 
 _KERNELS: list[MarketKernels] = []  # asking for them takes a millisecond
 
@@ -18,4 +20,9 @@ def started(market, seed=3):
 
 def advance(market, state, until):
     """Run the path to the time `until`; the number of events."""
-    return run_until(_KERNELS[0], market.venue, market.flow, state, until)
+    return _run_until(_KERNELS[0], market.venue, market.flow, state, until)
+
+
+@njit(cache=True)
+def _run_until(kernels, venue, flow, state, until):
+    return kernels.advance(venue, flow, state, until)

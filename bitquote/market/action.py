@@ -46,7 +46,7 @@ def distances(half_spread, skew, no_quote):
 
 def size_of(action, order_size):
     """Lots a level that an action asks for: its third entry in order sizes, rounded, or `order_size` without one."""
-    raise NotImplementedError("for compiled code")
+    return order_size if len(action) == 2 else _lots(action[2], order_size)
 
 
 @overload(size_of)

@@ -145,18 +145,14 @@ def _next_message(state):
 
 
 @inlined
-def _observe_market(state, time):
-    """Carry the integrals over spread and depth up to `time`, and take the best prices as they are now."""
-    public = state.public[0]
-    seconds = time - public.clock
-    public.clock = time
+def _carry(public, time):
+    """Carry the integrals over spread and depth up to `time`."""
     if public.bid != NO_PRICE and public.ask != NO_PRICE:
+        seconds = time - public.clock
         public.two_sided_time += seconds
         public.spread_time += (public.ask - public.bid) * seconds
         public.depth_time += public.depth * seconds
-    public.bid = best_price(state.book, 1)
-    public.ask = best_price(state.book, -1)
-    public.depth = best_quantity(state.book, 1) + best_quantity(state.book, -1)
+    public.clock = time
 
 
 @inlined
@@ -222,6 +218,7 @@ def advance(venue, crowd, state, until):
         _settle_event(venue, state, time)
         ends = ends or time >= public.wake
     now.hazard = hazard
+    _carry(public, maker.clock)
     for n in range(state.maker.size):
         accrue(state.maker[n])
     return events
@@ -238,7 +235,10 @@ def _settle_event(venue, state, time):
         fills = absorb_trades(venue, state)
     bid = public.bid
     ask = public.ask
-    _observe_market(state, time)
+    _carry(public, time)
+    public.bid = best_price(state.book, 1)
+    public.ask = best_price(state.book, -1)
+    public.depth = best_quantity(state.book, 1) + best_quantity(state.book, -1)
     if state.tape.trades.size > 0:
         record_quote(state.tape, state.book, time)
     for n in range(state.maker.size):

@@ -21,7 +21,7 @@ class Pointer(types.WrapperAddressProtocol):
     def __init__(self, function: Dispatcher, returned: Any, arguments: tuple, cache: bool = True, counted: bool = True):
         """`counted` says whether references to arrays are counted, as they must be by what allocates any."""
         self._signature = returned(*(typeof(argument) for argument in arguments))
-        self._compiled = cfunc(self._signature, cache=cache, _nrt=counted)(function.py_func)
+        self._compiled = cfunc(self._signature, cache=cache, _nrt=counted)(function.py_func)  # pyright: ignore
 
     def __wrapper_address__(self) -> int:
         return cast(int, self._compiled.address)

@@ -30,7 +30,8 @@ from bitquote.market.game import Game
 from bitquote.market.game_paths import compile_rules
 from bitquote.market.observation import observe
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.rollout import ask_one, market_kernels, rekey, start_path, state_for
+from bitquote.market.path import market_kernels, rekey, start_path, state_for
+from bitquote.market.rollout import ask_one
 from bitquote.quoting.parameters import GameParameters
 
 register()

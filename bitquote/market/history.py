@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE, best_price, level_quantity, trade_count
+from bitquote.book.matching import NO_PRICE, best_price, level_quantity, next_price, trade_count
 from bitquote.compilation import inlined, kernel
 
 TAPE_TRADE = np.dtype(
@@ -84,3 +84,17 @@ def record_quote(tape, book, time):
         return
     tape.quotes[written.quotes] = last
     written.quotes += 1
+
+
+@kernel
+def write_depth(book, depth):
+    """Write the best levels (2, levels, 2) of (price, quantity), bids first; absent levels stay as they are."""
+    for i in range(2):
+        side = 1 - 2 * i
+        price = best_price(book, side)
+        for level in range(depth.shape[1]):
+            if price == NO_PRICE:
+                break
+            depth[i, level, 0] = price
+            depth[i, level, 1] = level_quantity(book, side, price)
+            price = next_price(book, side, price)

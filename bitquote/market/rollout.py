@@ -5,26 +5,25 @@ Training, benchmark and deployment call this kernel. A quoter is a table, or a c
 compiled once for all of them, and Python is entered once a block of paths.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import njit
 
-from bitquote.book.matching import NO_PRICE, reset
+from bitquote.book.matching import NO_PRICE
 from bitquote.compilation import merged
 from bitquote.errors import require
-from bitquote.flow.crowd import Crowd, begin_flow
+from bitquote.flow.crowd import Crowd
 from bitquote.flow.random import normal, seed_generator, uniform
 from bitquote.market.accounts import liquidate, wealth
 from bitquote.market.action import distances, quote_prices, size_of
-from bitquote.market.clock import advance, quote_delay, send_quotes
-from bitquote.market.function_pointer import Pointer
+from bitquote.market.clock import quote_delay, send_quotes
 from bitquote.market.observation import SIZE, look, look_up, observe
+from bitquote.market.path import POLICY_STREAM, check_room, market_kernels, rekey, start_path, state_for
 from bitquote.market.simulation import Rollout, for_each_block
-from bitquote.market.venue import PathState, Venue, allocate_path, update_mid
+from bitquote.market.venue import Venue
 
-WARM_UP = 5  # decision intervals before the maker arrives, over which the seeded book settles
 SUMMARY = np.dtype(
     [
         (name, np.float64)
@@ -48,7 +47,6 @@ the arrival of the metaorder.
 TALLY = np.dtype(
     [(name, np.float64) for name in ("first", "wealth", "peak", "squared", "spread_sum", "spreads")]
 )  # of one maker, in price x order size, lots^2 s and ticks
-_FLOW_STREAM, _POLICY_STREAM, _PRICE_STREAM = 0, 1, 2
 
 
 class Exploration(NamedTuple):
@@ -69,94 +67,6 @@ class Quoter(NamedTuple):
     table: np.ndarray  # float64 (2, decisions, 2Q+1), bid and ask distances in ticks; (2, 0, 1) for a function
     function: object  # pointer to (observation, *arguments) -> (half_spread, skew) in ticks
     arguments: tuple
-
-
-@njit(cache=True)
-def rekey(state, seed, path, step):
-    """Give the flow of the decision `step` its own random numbers, whatever was drawn before; -1 is the warm-up."""
-    seed_generator(state.flow.generator, seed, path, step + 1, _FLOW_STREAM)
-    seed_generator(state.flow.price_generator, seed, path, step + 1, _PRICE_STREAM)
-    state.flow.now[0].hazard = 0.0
-
-
-@njit(cache=True)
-def _prepare(flow, state, seed, path, clock):
-    """A fresh book and fresh accounts for `path` at the time `clock`."""
-    reset(state.book)
-    rekey(state, seed, path, -1)
-    begin_flow(flow, state.flow, state.book, clock)
-    state.maker[:] = np.zeros_like(state.maker)
-    state.public[:] = np.zeros_like(state.public)
-    state.public[0].wake = np.inf
-    state.public[0].clock = clock
-    state.public[0].bid = NO_PRICE
-    state.public[0].ask = NO_PRICE
-    for n in range(state.maker.size):
-        state.maker[n].clock = clock
-        for i in range(2):
-            for level in range(state.quotes.shape[2]):
-                quote = state.quotes[n, i, level]
-                quote.slot = -1
-                quote.price = NO_PRICE
-                quote.pending = 0
-                quote.pending_price = NO_PRICE
-                quote.filled = 0
-        update_mid(state, n)
-
-
-class MarketKernels(NamedTuple):
-    """The large kernels that know no quoter, as pointers: what knows one is compiled anew for each kind of quoter."""
-
-    prepare: Pointer
-    advance: Pointer
-
-
-_POINTERS: dict[Any, MarketKernels] = {}
-
-
-def market_kernels(venue: Venue, flow: Crowd, state: PathState) -> MarketKernels:
-    """The kernels for arguments of these types."""
-    kind = typeof((venue, flow, state))
-    if kind not in _POINTERS:
-        prepare = Pointer(_prepare, types.void, (flow, state, 0, 0, 0.0))
-        run = Pointer(advance, types.int64, (venue, flow, state, 0.0), counted=False)
-        _POINTERS[kind] = MarketKernels(prepare, run)
-    return _POINTERS[kind]
-
-
-@njit(cache=True)
-def start_path(kernels, venue, flow, state, seed, path, start_inventory):
-    """Seed the book, let it settle, and hand each maker its first inventory, marked at the mid."""
-    kernels.prepare(flow, state, seed, path, -WARM_UP * venue.decision_interval)
-    kernels.advance(venue, flow, state, 0.0)
-    public = state.public[0]
-    public.spread_time = 0.0
-    public.two_sided_time = 0.0
-    public.depth_time = 0.0
-    public.effective2 = 0
-    public.effective_lots = 0
-    public.lots = 0
-    public.squared_moves = 0.0
-    public.wake = np.inf
-    generator = np.empty(2, np.uint64)
-    seed_generator(generator, seed, path, 0, _POLICY_STREAM)
-    for n in range(state.maker.size):
-        maker = state.maker[n]
-        maker.squared = 0.0
-        maker.squared_clock = 0.0
-        maker.net_volume = 0
-        maker.trades = 0
-        maker.decision_mid2 = maker.mid2
-        if start_inventory > 0:
-            orders = int(uniform(generator) * (2 * start_inventory + 1)) - start_inventory
-            maker.position = orders * venue.order_size
-            maker.cash = -(maker.position * maker.mid2) // 2
-
-
-@njit(cache=True)
-def run_until(kernels, venue, flow, state, until):
-    """`advance` for Python."""
-    return kernels.advance(venue, flow, state, until)
 
 
 @njit(cache=True)
@@ -264,7 +174,7 @@ def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed,
         state.public[0].wake = np.inf
         state.public[0].turn = (step + path) % makers
         for n in range(makers):
-            seed_generator(generator, seed, path, step + 1, _POLICY_STREAM + 16 * n)
+            seed_generator(generator, seed, path, step + 1, POLICY_STREAM + 16 * n)
             for i in range(2):
                 for level in range(state.quotes.shape[2]):
                     state.quotes[n, i, level].filled = 0
@@ -290,7 +200,8 @@ def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed,
         if step == venue.decisions - 1:
             _sum_up_market(venue, state, summaries)
             for n in range(makers):
-                _close(venue, state, n, summaries[n])
+                position, cost2, left = liquidate(venue, state, n)
+                split_accounts(venue, state.maker[n], position, cost2, left, summaries[n])
         for n in range(makers):
             reward = tally_decision(venue, state.maker[n], tallies[n], summaries[n])
             if row >= 0 and n == 0:
@@ -346,10 +257,8 @@ def _sum_up_market(venue, state, summaries):
 
 
 @njit(cache=True)
-def _close(venue, state, n, summary):
-    """Liquidate maker `n` and split its accounts by source."""
-    maker = state.maker[n]
-    position, cost2, left = liquidate(venue, state, n)
+def split_accounts(venue, maker, position, cost2, left, summary):
+    """Split a maker's accounts by source; it held `position` before it sold at `cost2`, but for `left` lots."""
     unit = venue.price_unit
     summary.terminal_inventory = position / venue.order_size
     summary.unliquidated = left / venue.order_size
@@ -429,14 +338,3 @@ def run_paths(
     lost = int(summaries["markout_lost"].sum())
     require(lost == 0, "market.venue.markout", venue.markout, f"shorter: {lost} fills had no room for their markout")
     return summaries
-
-
-def state_for(venue: Venue, flow: Crowd, memory: tuple[int, int], makers: int) -> PathState:
-    """Arrays for one path of this market."""
-    return allocate_path(*memory, makers, venue.levels, flow.queues.limit.shape[0])
-
-
-def check_room(states: Iterable[PathState], capacity: int) -> None:
-    """Raise InputError where a book had no room for an order."""
-    full = sum(int(state.flow.now["refused"][0]) for state in states)
-    require(full == 0, "market.venue.capacity", capacity, f"larger: the book was full for {full} orders")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from bitquote.book.matching import NO_PRICE, best_price, level_quantity, next_price
 from bitquote.errors import require
-from bitquote.market.rollout import Quoter, ask_all, check_room, market_kernels, rekey, start_path
+from bitquote.market.history import write_depth
+from bitquote.market.path import check_room, market_kernels, rekey, start_path
+from bitquote.market.rollout import Quoter, ask_all
 from bitquote.market.simulation import Tape
 from bitquote.market.venue import allocate_path
 
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
 
 _ROOM = 65536  # rows of the buffers between two returns to Python
 _TIE = 1e-9  # s: sums of fractions that differ in the last bits are one time
-
-
-@njit(cache=True)
-def _snapshot(book, depth):
-    """Write the best levels (2, levels, 2) of (price, quantity); absent levels stay NaN."""
-    for i in range(2):
-        side = 1 - 2 * i
-        price = best_price(book, side)
-        for level in range(depth.shape[1]):
-            if price == NO_PRICE:
-                break
-            depth[i, level, 0] = price
-            depth[i, level, 1] = level_quantity(book, side, price)
-            price = next_price(book, side, price)
 
 
 @njit(cache=True, nogil=True)
@@ -59,7 +46,7 @@ def _play(kernels, venue, flow, state, quoters, baseline, seed, path, seconds, t
         if maker.clock < until:
             ask_all(venue, flow, state, quoters, baseline, min(cursor[0], venue.decisions - 1), shifts, False)
         elif cursor[1] < times.size and maker.clock >= times[cursor[1]] - _TIE:
-            _snapshot(state.book, depth[cursor[1]])
+            write_depth(state.book, depth[cursor[1]])
             cursor[1] += 1
 
 

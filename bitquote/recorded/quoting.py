@@ -20,7 +20,7 @@ from bitquote.market.clock import send_quotes
 from bitquote.market.function_pointer import Pointer
 from bitquote.market.observation import SIZE, observe
 from bitquote.market.order_book import SIMULATION_FIELDS
-from bitquote.market.rollout import SUMMARY, TALLY, Quoter, sum_up, tally_decision, wanted
+from bitquote.market.rollout import SUMMARY, TALLY, Quoter, split_accounts, sum_up, tally_decision, wanted
 from bitquote.market.venue import Venue
 from bitquote.recorded.level_feed import QUEUE_MODELS, LevelFeed, play_levels
 from bitquote.recorded.levels import OUTCOMES as LEVEL_OUTCOMES
@@ -275,19 +275,8 @@ def _decide(book, venue, seat, quoter, baseline, step, observation, prices):
 @njit(cache=True)
 def _close(book, venue, seat, summary):
     """Liquidate and split the accounts by source, as the simulator's rollout does."""
-    maker = seat.account.maker[0]
     position, cost2, left = sell_out(seat, book)
-    unit = venue.price_unit
-    summary.terminal_inventory = position / venue.order_size
-    summary.unliquidated = left / venue.order_size
-    summary.fills = maker.fills
-    summary.turnover = maker.lots / venue.order_size
-    summary.spread = 0.5 * unit * maker.edge2
-    summary.adverse_selection = 0.5 * unit * maker.markout2
-    summary.fees = -unit * (venue.maker_fee * maker.maker_notional + venue.taker_fee * maker.taker_notional)
-    summary.liquidation = 0.5 * unit * cost2
-    summary.rejected = maker.rejected
-    summary.markout_lost = maker.markout_lost
+    split_accounts(venue, seat.account.maker[0], position, cost2, left, summary)
 
 
 __all__ = ["FILL", "QUEUE_MODELS", "Quoted", "quote_into"]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE, BookState, allocate, best_price, level_quantity, next_price
+from bitquote.book.matching import NO_PRICE, BookState, allocate
 from bitquote.book.order_book import RESTING, TRADE
-from bitquote.compilation import kernel
 from bitquote.errors import require, require_integer, require_number
+from bitquote.market.history import write_depth
 from bitquote.market.simulation import Tape
 from bitquote.recorded.depth import DepthChanges
 from bitquote.recorded.following import CHANGE, FAULTS, NEVER, NO_ORDER, OUTCOMES, Following, follow
@@ -195,7 +195,7 @@ def _replay_within(recording: OrderRecording, capacity: int, interval: float, le
             return None
         done = stop
         if i < len(times):
-            _picture(state.book, depth[i])
+            write_depth(state.book, depth[i])
     trades = state.trades[: state.written[0]].copy()
     for side in ("maker_id", "taker_id"):
         trades[side] = np.where(trades[side] < 0, 0, names[trades[side]])
@@ -243,17 +243,3 @@ def _resting(book: BookState, names: np.ndarray) -> np.ndarray:
     resting["order_id"] = names[records["order_id"]]
     resting["price"] = np.where(records["side"] > 0, ~records["rank"], records["rank"])
     return resting
-
-
-@kernel
-def _picture(book, depth):
-    """Write the best levels (2, levels, 2) of (price, quantity); absent levels stay NaN."""
-    for i in range(2):
-        side = 1 - 2 * i
-        price = best_price(book, side)
-        for level in range(depth.shape[1]):
-            if price == NO_PRICE:
-                break
-            depth[i, level, 0] = price
-            depth[i, level, 1] = level_quantity(book, side, price)
-            price = next_price(book, side, price)
