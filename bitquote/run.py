@@ -91,8 +91,10 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{path} is damaged: it is not JSON") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged: it is not a JSON object")
     for key in keys:
-        if not isinstance(value, dict) or key not in value:
+        if key not in value:
             raise InputError(f"{path} is damaged: it does not hold {key!r}")
     return value
 

@@ -52,14 +52,16 @@ def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[st
 def _judge_several(names: Sequence[str], own: Mapping[str, str], overrides: Sequence[str]) -> dict[str, Any]:
     """Several markets, and in each of them the policies of runs, wherever these were trained."""
     if "run" not in own:
-        return judge_scenarios(names, overrides, own.get("output"), {}, [], None)
+        return judge_scenarios(names, overrides, own.get("output"))
     directories = _directories(own["run"])
     _, settings, market = compose_recorded(directories[0])
     policies, seeds = _policies(directories, settings)
     if isinstance(market, Game):
         raise InputError(f"run {directories[0]} was trained in a game: must be an order book to be judged in another")
-    table = tuning_of_run(directories[0], settings, market).table
-    return judge_scenarios(names, overrides, own.get("output"), policies, seeds, table)
+    home = market.with_baseline(tuning_of_run(directories[0], settings, market).table)
+    if not any(word.startswith("objective=") for word in overrides):
+        overrides = [*overrides, f"objective={settings.objective}"]
+    return judge_scenarios(names, overrides, own.get("output"), policies, seeds, home)
 
 
 def _trained_in(text: str, name: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ import numpy as np
 from bitquote import run
 from bitquote.config import Settings
 from bitquote.errors import InputError
-from bitquote.evaluation import Tuned, check_seeds
+from bitquote.evaluation import EdgeOptimum, Tuned, check_seeds
 from bitquote.market import OrderBookMarket
-from bitquote.quoting import QuoteTable, glft_shifted
+from bitquote.quoting import glft_shifted
 from bitquote.report.scenarios import print_scenarios, scenario_figure
 from bitquote.ternary import Policy
 
@@ -45,21 +46,22 @@ def judge_scenarios(
     names: Sequence[str],
     overrides: Sequence[str],
     output: str | None,
-    policies: Mapping[str, Policy],
-    seeds: Sequence[int],
-    baseline: QuoteTable | None,
+    policies: Mapping[str, Policy] = MappingProxyType({}),
+    seeds: Sequence[int] = (),
+    home: OrderBookMarket | None = None,
 ) -> dict[str, Any]:
-    """Benchmark every market; `policies` bring the `baseline` of their observations, and their training `seeds`."""
+    """Benchmark every market; `policies` bring their training `seeds`, and the market that they were trained in."""
+    files = [Path(name).stem for name in names]
+    for stem in files:
+        if stem == Path(SUMMARY).stem or files.count(stem) > 1:
+            raise InputError(f"market={','.join(names)}: two of them would be written to {stem}.json")
     composed = {name: compose([f"market={name}", *overrides]) for name in names}
     for name, (_, settings, market) in composed.items():
         if not isinstance(market, OrderBookMarket):
             raise InputError(f"market={name} is a game: the scenarios are order books")
         check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed)
-        if baseline is not None and baseline.bid.shape != market.game.shape:
-            raise InputError(
-                f"market={name} has {market.game.shape[0]} decisions and an inventory of {market.game.max_inventory} "
-                "at most: must be those of the market that the policies were trained in"
-            )
+        if home is not None and _measures(market) != _measures(home):
+            raise InputError(f"market={name} has {_measures(market)}: must be the policies' {_measures(home)}")
     directory = run.new_directory(None, "scenarios") if output is None else Path(output)
     if directory.is_file():
         raise InputError(f"output={directory} is a file: must be a directory for several markets")
@@ -69,14 +71,18 @@ def judge_scenarios(
         assert isinstance(market, OrderBookMarket)
         print(f"market {place + 1} of {len(names)}: {name}", flush=True)
         path = directory / f"{Path(name).stem}.json"
-        asked = {"configuration": node, "policies": {row: _fingerprint(policy) for row, policy in policies.items()}}
+        rivals = [_fingerprint(rival) for rival in market.rivals if isinstance(rival, Policy)]
+        judged = {row: _fingerprint(policy) for row, policy in policies.items()}
+        asked = {"configuration": node, "policies": judged, "rivals": rivals}
         result = run.read_json(path) if path.exists() else {}
         if result.get("asked") != asked:
-            tuned = _tuned_or_plain(settings, market)
-            own = market.with_baseline(baseline) if baseline is not None else with_baseline(market, tuned)
-            result = judge(settings, own, policies, seeds, tuned) | {
-                "description": node["market"].get("description", ""), "asked": asked,
-            }  # fmt: skip
+            try:
+                tuned = _tuned_or_plain(settings, market)
+                own = with_baseline(market, tuned) if home is None else market.with_baseline(home.baseline)
+                result = judge(settings, own, policies, seeds, tuned)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"the same command with output={directory} goes on from here") from None
+            result |= {"description": node["market"].get("description", ""), "asked": asked}
             run.write_json(path, result)
         results[name] = result
     summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}}
@@ -87,11 +93,17 @@ def judge_scenarios(
     return summary
 
 
+def _measures(market: OrderBookMarket) -> str:
+    """What a policy's observations and quotes are measured in, in words."""
+    decisions, inventory = market.game.shape[0], market.game.max_inventory
+    return f"{decisions} decisions, an inventory of {inventory} at most and a tick of {market.tick:g}"
+
+
 def _tuned_or_plain(settings: Settings, market: OrderBookMarket) -> Tuned:
     """The tuned reference; GLFT itself, said so, where the optimum stays on the edge of the grid."""
     try:
         return tune(settings, market)
-    except InputError as error:
+    except EdgeOptimum as error:
         print(f"  {error}; glft_tuned is GLFT itself here", flush=True)
         record = {"seed": settings.benchmark.tuning.seed, "objective": settings.objective, "untuned": str(error)}
         table = glft_shifted(market.game, 0.0, 1.0)
@@ -103,7 +115,9 @@ def _short(result: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("quoter", "objective", "regret", "ci_low", "ci_high", "mean_profit", "mean_spread", "fills", "attribution")
     return {
         "description": result["description"],
+        "objective": result["objective"],
         "reference": result["reference"],
+        "untuned": "untuned" in result["tuning"],
         "paths": result["paths"],
         "rows": [{key: row[key] for key in keys} for row in result["rows"]],
     }

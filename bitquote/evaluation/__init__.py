@@ -2,6 +2,6 @@
 
 from bitquote.evaluation.benchmark import baseline_tables, benchmark, check_seeds
 from bitquote.evaluation.scoring import OBJECTIVES
-from bitquote.evaluation.tuning import Tuned, tune_glft
+from bitquote.evaluation.tuning import EdgeOptimum, Tuned, tune_glft
 
-__all__ = ["OBJECTIVES", "Tuned", "baseline_tables", "benchmark", "check_seeds", "tune_glft"]
+__all__ = ["OBJECTIVES", "EdgeOptimum", "Tuned", "baseline_tables", "benchmark", "check_seeds", "tune_glft"]

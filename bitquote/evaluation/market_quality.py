@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from bitquote.errors import require
-from bitquote.evaluation.statistics import Interval, student_interval
+from bitquote.evaluation.statistics import CONFIDENCE, Interval, student_interval
 from bitquote.market import OrderBookMarket
 from bitquote.quoting import no_quote
 
@@ -51,7 +52,11 @@ def drift(market: OrderBookMarket, paths: int, seed: int) -> NDArray[np.float64]
 
     The mean over the slices of the mid's move since the first, on the same paths without metaorder and makers.
     """
-    meta, silent = market.flow.metaorders, without_metaorder(market)
+    meta = market.flow.metaorders
+    last = meta.start + meta.interval * (meta.slices - 1)
+    fits = meta.size > 0 and meta.side != 0 and last <= market.game.horizon
+    require(fits, "market.flow.metaorder", meta, "one with a side, and all its slices at set times before the horizon")
+    silent = dataclasses.replace(without_metaorder(market), rivals=())
     mid = silent.rollout(no_quote(market.game), paths, seed).mid
     steps = np.rint((meta.start + meta.interval * np.arange(meta.slices)) / market.venue.decision_interval).astype(int)
     return meta.side * (mid[:, steps].mean(axis=1) - mid[:, steps[0]])
@@ -64,10 +69,7 @@ class Impact(NamedTuple):
     mean: NDArray[np.float64]
     low: NDArray[np.float64]  # 95 %
     high: NDArray[np.float64]
-
-    def resilience(self) -> float:
-        """The share of the peak that has gone by the end."""
-        return 1.0 - float(self.mean[-1]) / float(self.mean.max())
+    resilience: Interval  # the share of the peak that has gone by the end
 
 
 def impact_of_metaorder(market: OrderBookMarket, quoter: Any | None, paths: int, seed: int, horizon: float) -> Impact:
@@ -87,15 +89,27 @@ def impact_of_metaorder(market: OrderBookMarket, quoter: Any | None, paths: int,
     moves = meta.side * (with_it - without)[:, steps]
     intervals = [student_interval(column) for column in moves.T]
     mean, low, high = (np.array(values) for values in zip(*intervals, strict=True))
-    return Impact(np.asarray((steps - start) * interval, np.float64), mean, low, high)
+    return Impact(np.asarray((steps - start) * interval, np.float64), mean, low, high, _resilience(moves))
+
+
+def _resilience(moves: NDArray[np.float64]) -> Interval:
+    """1 - last / peak of the mean of `moves` (paths, steps), the peak where that mean has it; the interval is the
+    jackknife's over paths (Efron & Tibshirani 1993)."""
+    paths = moves.shape[0]
+    total = moves.sum(axis=0)
+    peak = int(total.argmax())
+    whole, rest = (1.0 - sums[..., -1] / sums[..., peak] for sums in (total, total - moves))
+    return student_interval(paths * whole - (paths - 1) * rest)
 
 
 class Response(NamedTuple):
-    """Mean quotes by inventory: one entry an inventory, orders and ticks."""
+    """Mean quotes by inventory: one entry an inventory, orders and ticks; margins are halves of 95 % intervals."""
 
     inventory: NDArray[np.int64]
     half_spread: NDArray[np.float64]
     skew: NDArray[np.float64]
+    half_spread_margin: NDArray[np.float64]
+    skew_margin: NDArray[np.float64]
     decisions: NDArray[np.int64]
 
 
@@ -109,8 +123,27 @@ def response_to_inventory(market: OrderBookMarket, quoter: Any, paths: int, seed
     held = np.rint(rollout.inventory[:, :-1]).astype(np.int64)
     bid, ask = rollout.distance[..., 0], rollout.distance[..., 1]
     both = np.isfinite(bid) & np.isfinite(ask)
-    inventory, index, count = np.unique(held[both], return_inverse=True, return_counts=True)
-    half_spread = np.bincount(index, 0.5 * (bid + ask)[both].astype(np.float64)) / count
-    skew = np.bincount(index, 0.5 * (bid - ask)[both].astype(np.float64)) / count
-    kept = count >= fewest
-    return Response(inventory[kept], half_spread[kept], skew[kept], count[kept])
+    inventory, index = np.unique(held[both], return_inverse=True)
+    cell = np.nonzero(both)[0] * inventory.size + index  # (path, inventory)
+    number = _sums(cell, np.ones(cell.size), paths, inventory.size)
+    kept = number.sum(axis=0) >= fewest
+    means = [
+        _ratio(_sums(cell, value[both].astype(np.float64), paths, inventory.size)[:, kept], number[:, kept])
+        for value in (0.5 * (bid + ask), 0.5 * (bid - ask))
+    ]
+    (half_spread, half_spread_margin), (skew, skew_margin) = means
+    decisions = number.sum(axis=0)[kept].astype(np.int64)
+    return Response(inventory[kept], half_spread, skew, half_spread_margin, skew_margin, decisions)
+
+
+def _sums(cell: NDArray[np.int64], value: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
+    return np.bincount(cell, value, rows * columns).astype(np.float64).reshape(rows, columns)
+
+
+def _ratio(total: NDArray[np.float64], number: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and 95 % margin by column of (paths, columns) sums: a path is one draw, however often it was there."""
+    mean = total.sum(axis=0) / number.sum(axis=0)
+    paths = (number > 0).sum(axis=0)
+    rest = total - mean * number
+    error = np.sqrt((rest * rest).sum(axis=0) * paths / np.maximum(paths - 1, 1)) / number.sum(axis=0)
+    return mean, stats.t.ppf(0.5 + 0.5 * CONFIDENCE, np.maximum(paths - 1, 1)) * error

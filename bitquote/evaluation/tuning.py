@@ -32,6 +32,10 @@ Point = tuple[float, float]
 """A shift in units of 1/k and a scale."""
 
 
+class EdgeOptimum(InputError):
+    """The grid ends before the family's optimum."""
+
+
 @dataclass(frozen=True)
 class Tuned:
     """The tuned table; `shift` in price, `scale` a factor; `record` is the `tuning` entry of benchmark.json."""
@@ -56,7 +60,7 @@ def tune_glft(
     """Tune GLFT for `market`: exactly in the game, on `paths` common paths of `seed` in the order book.
 
     `shifts` (units of 1/k) and `scales` are the two axes of the grid, at least three values each. Raises
-    InputError when the optimum still lies on the grid's edge after `WIDENINGS` widenings.
+    EdgeOptimum when the optimum still lies on the grid's edge after `WIDENINGS` widenings.
     """
     require_choice("objective", objective, OBJECTIVES)
     paths, seed = require_integer("tuning.paths", paths, 2), require_integer("tuning.seed", seed, 0)
@@ -113,7 +117,7 @@ class _Search:
                 _extend(axis, edge)
             self._try(product(self.shifts, self.scales))
         for name, (axis, edge) in self._axes_with_optimum_on_edge().items():
-            raise InputError(
+            raise EdgeOptimum(
                 f"tuning.{name} widened {WIDENINGS} times to [{axis[0]:g}, {axis[-1]:g}] still has its optimum on the "
                 f"edge {edge:g}: give tuning.{name} around or beyond it"
             )

@@ -214,7 +214,7 @@ def _rarer_event(crowd, state, book, stamp, time, pick, word):
         total = state.rates[state.rates.size - 1]
         if pick < total:
             queue_event(crowd.queues, state, book, stamp, pick)
-            follow_mid(crowd.queues, state, book)
+            follow_mid(crowd.queues, state, book, word)
             return NO_KIND
         pick -= total
     kind = excited_kind(crowd.hawkes, state, pick)

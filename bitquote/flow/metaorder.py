@@ -58,7 +58,7 @@ def send_slice(meta, state, book, time, stamp):
     if now.parent_side == 0 or time < now.parent_due:
         return
     # Equal parts, the remainder of the division in the last ones.
-    done = meta.slices * now.parent_sent // meta.size if meta.size > 0 else 0
+    done = (meta.slices * now.parent_sent + meta.size - 1) // meta.size
     lots = meta.size * (done + 1) // meta.slices - meta.size * done // meta.slices
     lots = min(lots, now.parent_left)
     take_called(book, stamp, now.parent_side, lots, meta.reach, INSTITUTION)

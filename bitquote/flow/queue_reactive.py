@@ -2,9 +2,9 @@
 
 Limit orders join, and cancellations leave, the queue at each distance from the efficient price with an intensity that
 is a table of that queue's size; market orders hit the best queue at one that depends on its size. When the mid has
-moved because a best queue was used up, the efficient price follows it by a tick with probability `follow`. Source:
-Huang, Lehalle & Rosenbaum 2015, Simulating and analyzing order book data: the queue-reactive model (model I, theta).
-With the price held, every queue is a birth-and-death process: `invariant_sizes` is its law.
+moved since the last event, whoever moved it, the efficient price follows it by a tick with probability `follow`.
+Source: Huang, Lehalle & Rosenbaum 2015, Simulating and analyzing order book data: the queue-reactive model (model I,
+theta). With the price held, every queue is a birth-and-death process: `invariant_sizes` is its law.
 """
 
 import math
@@ -22,7 +22,7 @@ from bitquote.book.matching import (
 from bitquote.book.state import NONE, in_window, level_at, rank_of, side_index
 from bitquote.compilation import inlined, kernel, merged
 from bitquote.flow.orders import rest_called, take_called
-from bitquote.flow.random import uniform
+from bitquote.flow.random import unit
 from bitquote.flow.state import BACKGROUND
 
 
@@ -40,7 +40,9 @@ class QueueReactive(NamedTuple):
 def invariant_sizes(limit: np.ndarray, leave: np.ndarray) -> np.ndarray:
     """Stationary law (sizes,) of a queue with these arrival and departure rates by size; its last size is absorbing
     for arrivals, as queue sizes above the table's do not occur in it."""
-    weights = np.concatenate(([1.0], np.cumprod(limit[:-1] / leave[1:])))
+    with np.errstate(divide="ignore"):  # an arrival rate of zero
+        logs = np.concatenate(([0.0], np.cumsum(np.log(limit[:-1] / leave[1:]))))
+    weights = np.exp(logs - logs.max())
     return weights / weights.sum()
 
 
@@ -112,15 +114,15 @@ def _leave(book, side, price):
 
 
 @kernel
-def follow_mid(queues, state, book):
-    """With probability `follow` the efficient price moves a tick after the mid; one draw whenever the mid moved."""
+def follow_mid(queues, state, book, word):
+    """With probability `follow`, drawn with the event's `word`, the efficient price moves a tick after the mid."""
     now = state.now[0]
     bid = best_price(book, 1)
     ask = best_price(book, -1)
     if bid == NO_PRICE or ask == NO_PRICE:
         return
     move = bid + ask - now.queue_mid2
-    if move != 0 and now.queue_mid2 != 0 and uniform(state.generator) < queues.follow:
+    if move != 0 and now.queue_mid2 != 0 and unit(word) < queues.follow:
         now.efficient += 1.0 if move > 0 else -1.0
     now.queue_mid2 = bid + ask
 

@@ -49,9 +49,15 @@ def next_word(generator):
 
 
 @inlined
+def unit(word):
+    """64 random bits as a number uniform on [0, 1), of 53 bits."""
+    return (word >> np.uint64(11)) * _TO_UNIT
+
+
+@inlined
 def uniform(generator):
-    """Uniform on [0, 1), 53 bits."""
-    return (next_word(generator) >> np.uint64(11)) * _TO_UNIT
+    """Uniform on [0, 1)."""
+    return unit(next_word(generator))
 
 
 @inlined

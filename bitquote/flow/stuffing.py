@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE, POST_ONLY, best_price, cancel_order, live_count
+from bitquote.book.matching import BOOK_FULL, NO_PRICE, POST_ONLY, best_price, cancel_order, live_count
 from bitquote.compilation import kernel
 from bitquote.flow.orders import send
 from bitquote.flow.random import next_word, uniform
@@ -56,7 +56,9 @@ def stuff(stuffing, state, book, time):
     now.serial += 1
     price = best - now.burst_side * stuffing.distance
     slot = send(book, time, now.burst_side, price, stuffing.size, -now.serial, STUFFER, POST_ONLY)
-    if slot >= 0:
+    if slot == BOOK_FULL:
+        now.refused += 1
+    elif slot >= 0:
         state.stuffed[now.stuffed, 0] = slot
         state.stuffed[now.stuffed, 1] = -now.serial
         now.stuffed += 1

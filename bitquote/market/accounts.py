@@ -97,21 +97,26 @@ def absorb_trades(venue, state):
 
 
 @kernel
-def liquidate(venue, state, n):
-    """Withdraw the quotes of maker `n`, settle every markout at the last mid, and sell or cover the position at the
-    market.
+def withdraw_all(state):
+    """Take every maker's quotes out of the book, and the messages under way with them."""
+    for n in range(state.maker.size):
+        for i in range(2):
+            for level in range(state.quotes.shape[2]):
+                quote = state.quotes[n, i, level]
+                if quote.slot >= 0:
+                    cancel_order(state.book, quote.slot)
+                    quote.slot = -1
+                quote.pending = NOTHING
 
-    Returns (position before, proceeds against the mid in half ticks x lots, lots that found no counterpart and
-    stay marked at the mid).
+
+@kernel
+def liquidate(venue, state, n):
+    """Settle every markout of maker `n` at the last mid, and sell or cover its position at the market.
+
+    To be called once nobody's quotes rest any more: makers do not trade with each other at the end. Returns (position
+    before, proceeds against the mid in half ticks x lots, lots that found no counterpart and stay marked at the mid).
     """
     maker = state.maker[n]
-    for i in range(2):
-        for level in range(state.quotes.shape[2]):
-            quote = state.quotes[n, i, level]
-            if quote.slot >= 0:
-                cancel_order(state.book, quote.slot)
-                quote.slot = -1
-            quote.pending = NOTHING
     settle_markouts(state, n, np.inf)
     before = maker.position
     cost2 = 0

@@ -5,11 +5,10 @@ A quote that keeps its price and size keeps its order, and with it its place in 
 whatever is there by then.
 """
 
-import math
-
 import numpy as np
 
 from bitquote.book.matching import (
+    BOOK_FULL,
     NO_PRICE,
     POST_ONLY,
     best_price,
@@ -116,6 +115,8 @@ def _deliver(venue, state, message):
         slot = replace_order(state.book, time, quote.slot, quote.pending_price, quote.pending_size, POST_ONLY)
     if slot < 0:
         maker.rejected += 1
+        if slot == BOOK_FULL:
+            state.flow.now[0].refused += 1
         return
     quote.slot = slot
     quote.price = quote.pending_price
@@ -181,7 +182,6 @@ def advance(venue, crowd, state, until):
     now = state.flow.now[0]
     constant = constant_rate(crowd)
     price_seconds = venue.decision_interval / PRICE_STEPS
-    price_index = math.floor(maker.clock / price_seconds + 1e-6) + 1
     message_time, message = _next_message(state)
     if now.hazard <= 0.0:
         now.hazard = exponential(state.flow.generator)
@@ -191,7 +191,7 @@ def advance(venue, crowd, state, until):
     while not ends:
         rate = total_rate(crowd, state.flow, state.book, constant)
         time = maker.clock + hazard / rate
-        stop = min(message_time, until, price_index * price_seconds, public.wake)
+        stop = min(message_time, until, public.step * price_seconds, public.wake)
         arrived = time < stop
         if not arrived:
             hazard -= (stop - maker.clock) * rate
@@ -207,9 +207,9 @@ def advance(venue, crowd, state, until):
             _deliver(venue, state, message)
             message_time, message = _next_message(state)
         else:
-            if price_index * price_seconds <= time:
+            if public.step * price_seconds <= time:
                 _price_step(crowd, state, time, price_seconds)
-                price_index += 1
+                public.step += 1
             ends = time >= until
             if trade_count(state.book) == 0:
                 ends = ends or time >= public.wake

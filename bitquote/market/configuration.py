@@ -76,6 +76,9 @@ class VenueConfig:
         require_integer("market.venue.level_spacing", self.level_spacing, 1, 1_000_000)
         require_choice("market.venue.requote", self.requote, tuple(_REQUOTE))
         require_number("market.venue.requote_gap", self.requote_gap, 0.0, 1e6)
+        ends = self.requote == "never" or self.latency_new > 0.0 or self.requote_gap > 0.0
+        require(ends, "market.venue.requote_gap", self.requote_gap,
+                "above 0 without latency_new: makers could answer each other for ever at one moment")  # fmt: skip
         require_integer("market.venue.window", self.window, 8, 2**24)
         require_integer("market.venue.capacity", self.capacity, 64, 2**24)
 
@@ -94,6 +97,8 @@ class RivalConfig:
         require(known, "market.rivals.quoter", self.quoter,
                 f"self, the path of a policy.safetensors, or one of {', '.join(QUOTERS)}")  # fmt: skip
         if self.gamma is not None:
+            closed = self.quoter in QUOTERS
+            require(closed, "market.rivals.gamma", self.gamma, f"left out: {self.quoter} has none of its own")
             require_number("market.rivals.gamma", self.gamma, 1e-12, 1e12)
 
 
@@ -222,6 +227,11 @@ def _order_book(config: OrderBookConfig, load_policy: Callable[[str], Any] | Non
     require(
         game.max_inventory * rules.order_size < MAX_SIZE, "market.closed_form.max_inventory", game.max_inventory,
         f"below {MAX_SIZE} lots in all",
+    )  # fmt: skip
+    resting = 2.0 * flow.limit_rate / flow.cancel_rate  # orders, were none of them to trade
+    require(
+        resting < rules.capacity, "market.flow.cancel_rate", flow.cancel_rate,
+        f"larger: at this limit_rate some {resting:.3g} orders rest, and market.venue.capacity is {rules.capacity}",
     )  # fmt: skip
     venue = Venue(
         order_size=rules.order_size,

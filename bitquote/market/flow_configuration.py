@@ -22,7 +22,16 @@ from bitquote.flow.momentum import Momentum
 from bitquote.flow.poisson import PoissonFlow
 from bitquote.flow.queue_reactive import QueueReactive, invariant_sizes
 from bitquote.flow.regime import Regime
-from bitquote.flow.state import CANCEL_BID, KINDS, LIMIT_BID, MOST_TERMS, QUANTILES
+from bitquote.flow.state import (
+    CANCEL_BID,
+    KINDS,
+    LIMIT_BID,
+    MARKET_ASK,
+    MARKET_BID,
+    MOST_STUFFED,
+    MOST_TERMS,
+    QUANTILES,
+)
 from bitquote.flow.stuffing import Stuffing
 from bitquote.flow.wash import Wash
 
@@ -79,6 +88,8 @@ class QueueReactiveConfig:
         require(market[0] == 0.0, f"{where}.market", self.market, "0 for an empty queue")
         leaves = bool((cancel[:, 1:] > 0.0).all())
         require(leaves, f"{where}.cancel", self.cancel, "above 0 for every queue that is not empty")
+        arrives = bool(np.array(self.limit, float)[:, 0].any())
+        require(arrives, f"{where}.limit", self.limit, "above 0 for some empty queue: nothing would ever come again")
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,12 @@ class StuffingConfig:
         require_number(f"{where}.life", self.life, 1e-6, 1e6)
         require_integer(f"{where}.size", self.size, 1, MAX_SIZE)
         require_integer(f"{where}.distance", self.distance, 0, 1_000_000)
+        most = 0.5 * MOST_STUFFED  # far enough from the mean for a Poisson number of them
+        require(
+            self.orders * self.life <= most, f"{where}.life", self.life,
+            f"at most {most / self.orders if self.orders else 0.0:g} s at these orders per second: "
+            f"{most:g} of them rest at one time on average",
+        )  # fmt: skip
         require_number(f"{where}.delay", self.delay, 0.0, 1e6)
 
 
@@ -263,7 +280,7 @@ def compiled_flow(flow: FlowConfig, tick: float) -> Crowd:
         market_rate_bid=float(flow.market_rate_bid),
         market_rate_ask=float(flow.market_rate_ask),
         market_reach=flow.market_reach,
-        informed_rate=flow.informed_rate * flow.toxicity,
+        informed_rate=float(flow.informed_rate * flow.toxicity),
         resting=int(limit_rate / flow.cancel_rate),
         limit_distance=quantile_table("market.flow.limit_distance", flow.limit_distance, 0),
         limit_size=quantile_table("market.flow.limit_size", flow.limit_size, 1),
@@ -314,6 +331,8 @@ def _hawkes(flow: FlowConfig) -> tuple[Hawkes, np.ndarray]:
     if flow.hawkes is None:
         return Hawkes(np.zeros(0), np.zeros((0, len(KINDS), len(KINDS))), np.zeros((0, len(KINDS)))), base
     decay, jump = np.array(flow.hawkes.decay, float), np.array(flow.hawkes.excitation, float)
+    if flow.hawkes.informed:
+        base[[MARKET_BID, MARKET_ASK]] += 0.5 * flow.informed_rate * flow.toxicity  # as if each of them traded
     return Hawkes(decay, jump, stationary_excitation(decay, jump, base), flow.hawkes.informed), base
 
 

@@ -22,16 +22,15 @@ from numba import njit
 from bitquote.environments import register
 from bitquote.errors import InputError, require, require_integer
 from bitquote.flow.random import next_word, normal, seed_generator, uniform
-from bitquote.market.accounts import liquidate, wealth
-from bitquote.market.action import distances, quote_prices, size_of
-from bitquote.market.clock import quote_delay, send_quotes
+from bitquote.market.accounts import liquidate, wealth, withdraw_all
+from bitquote.market.action import distances, size_of
 from bitquote.market.configuration import build, shipped_configuration
 from bitquote.market.game import Game
 from bitquote.market.game_paths import compile_rules
-from bitquote.market.observation import observe
+from bitquote.market.observation import SIZE, observe
 from bitquote.market.order_book import OrderBookMarket
-from bitquote.market.path import market_kernels, rekey, start_path, state_for
-from bitquote.market.rollout import ask_one
+from bitquote.market.path import check_room, market_kernels, rekey, start_path, state_for
+from bitquote.market.rollout import ask_one, quote
 from bitquote.quoting.parameters import GameParameters
 
 register()
@@ -138,24 +137,28 @@ class OrderBookEpisodes:
     def step(self, index: int, step: int, action: np.ndarray) -> float:
         """Play `action` at `step`; the reward."""
         size = float(action[2]) if action.size > 2 else 1.0
-        return _book_step(
+        reward = _book_step(
             self._kernels, self.market.venue, self.market.flow, self._states[index], self._quoters, self._mirrors,
             self._features, self._seeds[index], step, (float(action[0]), float(action[1]), size),
             self._observations[index],
         )  # fmt: skip
+        if step + 1 == self.horizon:
+            check_room([self._states[index]], self.market.capacity)
+        return reward
 
 
 @njit(cache=True, nogil=True)
 def _send(venue, flow, state, quoters, mirrors, features, step, action, rolls):
     """Send the quotes of the action, of the rivals that mirror it, and of the other rivals."""
     prices = np.empty(2, np.int64)
+    observation = np.empty(SIZE, np.float64)
+    no_shift = np.zeros(2)
     for n in range(len(quoters)):
         if mirrors[n]:
             bid, ask = distances(action[0], action[1], venue.no_quote)
-            quote_prices(state, n, bid, ask, -1.0, prices)
-            send_quotes(venue, state, n, prices, size_of(action, venue.order_size), quote_delay(flow, state))
+            quote(venue, flow, state, n, bid, ask, size_of(action, venue.order_size), -1.0, prices)
         else:
-            ask_one(venue, flow, state, n, quoters[n], features, step, 0.0, 0.0, rolls)
+            ask_one(venue, flow, state, n, quoters[n], features, step, no_shift, -1.0, rolls, observation, prices)
     state.public[0].asked = state.maker[0].clock
     state.public[0].wake = np.inf
 
@@ -176,8 +179,9 @@ def _book_step(kernels, venue, flow, state, quoters, mirrors, features, seed, st
         decides = False
     last = step + 1 == venue.decisions
     if last:
-        for n in range(len(quoters)):
-            liquidate(venue, state, n)
+        withdraw_all(state)
+        for k in range(len(quoters)):
+            liquidate(venue, state, (state.public[0].turn + k) % len(quoters))
     observe(venue, state, 0, min(step + 1, venue.decisions - 1), features, observation)
     if last:
         observation[1] = 0.0  # time_left

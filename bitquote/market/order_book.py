@@ -43,7 +43,8 @@ class OrderBookMarket:
         window: Ticks of the book's dense window.
         capacity: Live orders that a book holds.
         recording: Figures of the recording that the market was calibrated from; empty without one.
-        rivals: Other makers in the same book, tables or policies; None is the very quoter that is run.
+        rivals: Other makers in the same book, tables or policies; None is the very quoter that is run. Policies among
+            them observe this market's `baseline`, whichever they were trained with.
         baseline: GLFT-like table that observations carry as `glft_half_spread` and `glft_skew`.
     """
 
@@ -224,6 +225,8 @@ class OrderBookMarket:
         The same seed and path give the crowd the same random numbers, whoever quotes.
         """
         require_number("seconds", seconds, 0.0, above=True)
+        require_integer("levels", levels, 0)
+        require_number("snapshot_interval", snapshot_interval, 0.0, above=True)
         makers = self._together(quoters or [no_quote(self.game)])
         return record_tape(
             self, makers, float(seconds), require_integer("seed", seed, 0), path, levels, snapshot_interval

@@ -10,7 +10,7 @@ from bitquote.book.matching import NO_PRICE, reset
 from bitquote.errors import require
 from bitquote.flow.crowd import Crowd, begin_flow
 from bitquote.flow.random import seed_generator, uniform
-from bitquote.market.clock import advance
+from bitquote.market.clock import PRICE_STEPS, advance
 from bitquote.market.function_pointer import Pointer
 from bitquote.market.venue import PathState, Venue, allocate_path, update_mid
 
@@ -36,6 +36,7 @@ def _prepare(flow, state, seed, path, clock):
     state.public[:] = np.zeros_like(state.public)
     state.public[0].wake = np.inf
     state.public[0].clock = clock
+    state.public[0].step = 1 - WARM_UP * PRICE_STEPS
     state.public[0].bid = NO_PRICE
     state.public[0].ask = NO_PRICE
     for n in range(state.maker.size):
@@ -106,6 +107,6 @@ def state_for(venue: Venue, flow: Crowd, memory: tuple[int, int], makers: int) -
 
 
 def check_room(states: Iterable[PathState], capacity: int) -> None:
-    """Raise InputError where a book had no room for an order."""
+    """Raise InputError where a book of `capacity` orders had no room for one: nothing is dropped unsaid."""
     full = sum(int(state.flow.now["refused"][0]) for state in states)
     require(full == 0, "market.venue.capacity", capacity, f"larger: the book was full for {full} orders")

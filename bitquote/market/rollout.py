@@ -16,7 +16,7 @@ from bitquote.compilation import merged
 from bitquote.errors import require
 from bitquote.flow.crowd import Crowd
 from bitquote.flow.random import normal, seed_generator, uniform
-from bitquote.market.accounts import liquidate, wealth
+from bitquote.market.accounts import liquidate, wealth, withdraw_all
 from bitquote.market.action import distances, quote_prices, size_of
 from bitquote.market.clock import quote_delay, send_quotes
 from bitquote.market.observation import SIZE, look, look_up, observe
@@ -58,9 +58,6 @@ class Exploration(NamedTuple):
     dither: bool = False  # stochastic rounding to ticks
 
 
-_NO_EXPLORATION = Exploration()
-
-
 class Quoter(NamedTuple):
     """A quoter as the kernel takes it."""
 
@@ -82,56 +79,55 @@ def wanted(venue, quoter, observation, step):
 
 
 @njit(cache=True)
-def _decide(venue, flow, state, n, quoter, exploration, step, generator, observation, record, row, prices, shift):
-    """Ask the quoter, explore (`shift` keeps the noise), record, send."""
-    half_spread, skew, bid, ask, size = wanted(venue, quoter, observation, step)
-    explores = exploration.half_spread > 0.0 or exploration.skew > 0.0
-    if row >= 0 and quoter.table.shape[1] == 0:
-        record.observation[row, step] = observation
-        record.mean[row, step, 0] = half_spread
-        record.mean[row, step, 1] = skew
-    if explores and quoter.table.shape[1] == 0:
-        if exploration.half_spread > 0.0:
-            shift[0] = exploration.half_spread * normal(generator)
-        if exploration.skew > 0.0:
-            shift[1] = exploration.skew * normal(generator)
-        half_spread += shift[0]
-        skew += shift[1]
-        bid, ask = distances(half_spread, skew, venue.no_quote)
-    if row >= 0:
-        record.action[row, step, 0] = half_spread
-        record.action[row, step, 1] = skew
-    dither = uniform(generator) if exploration.dither else -1.0
+def quote(venue, flow, state, n, bid, ask, size, dither, prices):
+    """Send a ladder of `size` lots a level that begins at these distances from the mid of maker `n` (ticks).
+
+    `dither` is that of the rounding to ticks, below 0 for none. `prices` (int64[2]) receives those of the best level,
+    NO_PRICE for what is not quoted, as where a fill would pass the position limit.
+    """
     quote_prices(state, n, bid, ask, dither, prices)
+    for i in range(2):
+        if size <= 0 or (1 - 2 * i) * state.maker[n].position + size > venue.max_position:
+            prices[i] = NO_PRICE
     send_quotes(venue, state, n, prices, size, quote_delay(flow, state))
 
 
 @njit(cache=True)
-def ask_one(venue, flow, state, n, quoter, baseline, step, half_spread_shift, skew_shift, decides):
-    """Ask maker `n` and send its quotes, shifted by exploration noise in ticks.
+def ask_one(venue, flow, state, n, quoter, baseline, step, shift, dither, decides, observation, prices):
+    """Ask maker `n` and `quote`; returns the (half-spread, skew) that it asked for, in ticks, less the noise `shift`.
 
     `decides` says whether this is a decision of its own, at which the statistics that are observed move on.
     """
-    observation = np.empty(SIZE, np.float64)
-    prices = np.empty(2, np.int64)
     if decides:
         observe(venue, state, n, step, baseline, observation)
     else:
         look(venue, state, n, step, baseline, observation)
     half_spread, skew, bid, ask, size = wanted(venue, quoter, observation, step)
-    if half_spread_shift != 0.0 or skew_shift != 0.0:
-        bid, ask = distances(half_spread + half_spread_shift, skew + skew_shift, venue.no_quote)
-    quote_prices(state, n, bid, ask, -1.0, prices)
-    send_quotes(venue, state, n, prices, size, quote_delay(flow, state))
+    if shift[0] != 0.0 or shift[1] != 0.0:
+        bid, ask = distances(half_spread + shift[0], skew + shift[1], venue.no_quote)
+    quote(venue, flow, state, n, bid, ask, size, dither, prices)
+    return half_spread, skew
 
 
 @njit(cache=True)
 def ask_all(venue, flow, state, quoters, baseline, step, shifts, decides):
     """Ask every maker, with the exploration noise `shifts` (makers, 2) of its last decision."""
+    observation = np.empty(SIZE, np.float64)
+    prices = np.empty(2, np.int64)
     for n in range(len(quoters)):
-        ask_one(venue, flow, state, n, quoters[n], baseline, step, shifts[n, 0], shifts[n, 1], decides)
+        ask_one(venue, flow, state, n, quoters[n], baseline, step, shifts[n], -1.0, decides, observation, prices)
     state.public[0].asked = state.maker[0].clock
     state.public[0].wake = np.inf
+
+
+@merged
+def _explore(exploration, is_table, generator, shift):
+    """Draw a decision's noise into `shift`, for a table none; returns that of the rounding, -1 for none."""
+    if exploration.half_spread > 0.0 and not is_table:
+        shift[0] = exploration.half_spread * normal(generator)
+    if exploration.skew > 0.0 and not is_table:
+        shift[1] = exploration.skew * normal(generator)
+    return uniform(generator) if exploration.dither else -1.0
 
 
 @merged
@@ -178,15 +174,22 @@ def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed,
             for i in range(2):
                 for level in range(state.quotes.shape[2]):
                     state.quotes[n, i, level].filled = 0
-            observe(venue, state, n, step, baseline, observation)
-            noise = exploration if n == 0 else _NO_EXPLORATION
-            at = row if n == 0 else -1
-            _decide(
-                venue, flow, state, n, quoters[n], noise, step, generator, observation, record, at, prices, shifts[n]
+            quoter = quoters[n]
+            is_table = quoter.table.shape[1] > 0
+            dither = _explore(exploration, is_table, generator, shifts[n]) if n == 0 else -1.0
+            half_spread, skew = ask_one(
+                venue, flow, state, n, quoter, baseline, step, shifts[n], dither, True, observation, prices
             )
-            if state.quotes[n, 0, 0].pending_price != NO_PRICE and state.quotes[n, 1, 0].pending_price != NO_PRICE:
+            if prices[0] != NO_PRICE and prices[1] != NO_PRICE:
                 tallies[n].spread_sum += prices[1] - prices[0]
                 tallies[n].spreads += 1
+            if n == 0 and row >= 0:
+                record.action[row, step, 0] = half_spread + shifts[n, 0]
+                record.action[row, step, 1] = skew + shifts[n, 1]
+                if not is_table:
+                    record.observation[row, step] = observation
+                    record.mean[row, step, 0] = half_spread
+                    record.mean[row, step, 1] = skew
             if n == 0:
                 first_prices[:] = prices
         mid2 = maker.mid2
@@ -199,7 +202,9 @@ def _run_path(kernels, venue, flow, state, quoters, baseline, exploration, seed,
         held = maker.position  # at the horizon, what is left to liquidate
         if step == venue.decisions - 1:
             _sum_up_market(venue, state, summaries)
-            for n in range(makers):
+            withdraw_all(state)
+            for k in range(makers):
+                n = (state.public[0].turn + k) % makers
                 position, cost2, left = liquidate(venue, state, n)
                 split_accounts(venue, state.maker[n], position, cost2, left, summaries[n])
         for n in range(makers):

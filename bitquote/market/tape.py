@@ -76,7 +76,7 @@ def record_tape(
     times = np.arange(snapshot_interval, seconds + 1e-9, snapshot_interval)
     depth = np.full((times.size, 2, levels, 2), np.nan)
     cursor = np.array([-1, 0])
-    written["trades"] = written["quotes"] = 0
+    written["trades"] = written["quotes"] = written["lost"] = 0  # those of the warm-up
     while state.maker["clock"][0] < seconds - _TIE:
         _play(kernels, venue, flow, state, quoters, baseline, seed, path, seconds, times, depth, cursor)
         require(written["lost"] == 0, "market.venue.decision_interval", venue.decision_interval, "shorter, for a tape")

@@ -108,6 +108,7 @@ PUBLIC = np.dtype(
         ("effective2", np.int64),  # sum of 2 |price - mid just before| x lots over takers' trades, half ticks x lots
         ("effective_lots", np.int64),  # of the trades that had a mid before them
         ("lots", np.int64),
+        ("step", np.int64),  # the next step of the clock
         ("step_mid2", np.int64),  # mid at the last step of the clock
         ("squared_moves", np.float64),  # sum of the squared moves of the mid over the steps, half ticks^2
         ("wake", np.float64),  # s at which the makers are asked again before the next decision

@@ -36,6 +36,12 @@ def columns(summary: Mapping[str, Any]) -> list[str]:
     return [*SHOWN, *policies]
 
 
+def _untuned(summary: Mapping[str, Any]) -> list[str]:
+    """A line on the markets in which `glft_tuned` is GLFT itself."""
+    names = [name for name, market in summary["markets"].items() if market["untuned"]]
+    return [f"not tuned, as the optimum lies beyond the grid: {', '.join(names)}"] if names else []
+
+
 def _rows(market: Mapping[str, Any]) -> dict[str, Any]:
     return {row["quoter"]: row for row in market["rows"]}
 
@@ -57,7 +63,11 @@ def print_scenarios(summary: Mapping[str, Any], console: Console | None = None) 
             name, *(f"[bold green]{cell}[/]" if v == best else cell for cell, v in zip(cells, values, strict=True))
         )
     console.print(table)
-    console.print("objective: mean profit less the inventory penalty; the best in bold; intervals are in the files")
+    meaning = {"penalty": "mean profit less the inventory penalty", "cara": "certainty equivalent"}
+    objective = next(iter(summary["markets"].values()))["objective"]
+    console.print(f"objective: {meaning[objective]}; the best in bold; intervals are in the files")
+    for line in _untuned(summary):
+        console.print(line)
 
 
 def scenario_figure(summary: Mapping[str, Any]) -> Figure:
@@ -76,7 +86,8 @@ def scenario_figure(summary: Mapping[str, Any]) -> Figure:
     left.set_yticks(range(len(markets)), list(markets))
     left.set_ylim(len(markets) - 0.5, -0.5)
     left.set_xlim(-0.5, len(shown) - 0.5)
-    left.set_title("objective; green as good as the best of its line, red as bad as not quoting or worse", fontsize=9)
+    title = "objective; green as good as the best of its line (yellow: not quoting is), red worse than not quoting"
+    left.set_title("\n".join([title, *_untuned(summary)]), fontsize=9)
     right.set_xscale("symlog", linthresh=1.0)
     right.axvline(0.0, color="#333333", linewidth=0.8)
     right.set_title("profit of tuned GLFT by source", fontsize=9)

@@ -39,7 +39,7 @@ from bitquote.evaluation.market_quality import (
 )
 from bitquote.evaluation.statistics import Interval, student_interval
 from bitquote.market import OrderBookMarket, build, shipped_configuration
-from bitquote.quoting import glft, glft_shifted, symmetric_constant
+from bitquote.quoting import QuoteTable, glft, glft_shifted, symmetric_constant
 from bitquote.ternary import load_policy
 
 TUNING_SEED, TEST_SEED = 3_000_000, 4_000_000
@@ -111,7 +111,7 @@ def block_against_slices(paths: int) -> dict[str, Any]:
             impact = impact_of_metaorder(market, maker, paths, TEST_SEED, 120.0)
             answer["impact"][f"{name}, {sort}"] = {
                 "time": impact.time.tolist(), "mean": impact.mean.tolist(), "low": impact.low.tolist(),
-                "high": impact.high.tolist(), "resilience": impact.resilience(),
+                "high": impact.high.tolist(), "resilience": entry(impact.resilience),
             }  # fmt: skip
     return answer
 
@@ -122,7 +122,7 @@ def tape_figures(tuned: Mapping[str, Any]) -> dict[str, Any]:
     for name in TAPES:
         market = market_of(name)
         bucket = BUCKET * market.venue.order_size * market.lot
-        for makers in ([], [tuned.get(name, tuned["order_book"])]):
+        for makers in ([], [_as_at_the_start(tuned.get(name, tuned["order_book"]))]):
             tape = market.tape(TAPE_SECONDS, TEST_SEED, quoters=makers)
             found = vpin(tape, bucket)
             curve = {horizon: markout(tape, 0.0, horizon) / market.tick for horizon in HORIZONS}
@@ -130,6 +130,11 @@ def tape_figures(tuned: Mapping[str, Any]) -> dict[str, Any]:
                 "vpin": entry(Interval(found.value, found.low, found.high)), "markout": curve,
             }  # fmt: skip
     return answer
+
+
+def _as_at_the_start(table: QuoteTable) -> QuoteTable:
+    """The quotes of the first decision at every decision: a tape is far longer than the game, and its end far off."""
+    return QuoteTable(*(np.repeat(side[:1], side.shape[0], axis=0) for side in table))
 
 
 def responses(quoters: Mapping[str, Any], paths: int) -> dict[str, Any]:
@@ -150,14 +155,18 @@ def toxicity(tuned: Mapping[str, Any], policy: Any, baseline: Any, paths: int) -
         if policy is not None:
             quoters["policy"] = policy
             market = market.with_baseline(baseline)
-        answer[name] = {}
-        for quoter_name, quoter in quoters.items():
-            rows = market.summaries(quoter, paths, TEST_SEED)
-            markouts = rows["markout"][np.isfinite(rows["markout"])]
-            answer[name][quoter_name] = {
-                "markout": entry(student_interval(markouts)),
-                "objective": entry(student_interval(rows["profit"] - rows["penalty"])),
-            }
+        runs = {quoter_name: market.summaries(quoter, paths, TEST_SEED) for quoter_name, quoter in quoters.items()}
+        figures = {
+            quoter_name: {"markout": rows["markout"], "objective": rows["profit"] - rows["penalty"]}
+            for quoter_name, rows in runs.items()
+        }
+        tuned_figures = figures["glft_tuned"]
+        answer[name] = {
+            quoter_name: {
+                figure: entry(student_interval(values[np.isfinite(values)])) for figure, values in own.items()
+            } | {f"{figure} - glft_tuned": entry(change(tuned_figures, own, figure)) for figure in own}
+            for quoter_name, own in figures.items()
+        }
     return answer
 
 
@@ -213,12 +222,15 @@ def print_answers(answers: Mapping[str, Any]) -> None:
     show("   makers who skew against makers who do not", ["makers", "one block", "ten slices"],
          [[count, *(text(cost) for cost in costs)] for count, costs in block["skewing"].items()])  # fmt: skip
     show("   share of the peak impact that is gone after two minutes", ["metaorder", "resilience"],
-         [[name, f"{impact['resilience']:.2f}"] for name, impact in block["impact"].items()])  # fmt: skip
-    show("3. quotes by inventory (ticks)", ["quoter", "inventory", "half-spread", "skew"],
-         [[name, *(" ".join(f"{v:.1f}" for v in found[field][::4]) for field in ("inventory", "half_spread", "skew"))]
+         [[name, text(impact["resilience"], 2)] for name, impact in block["impact"].items()])  # fmt: skip
+    show("3. quotes by inventory (ticks), and the widest margin of the skew",
+         ["quoter", "inventory", "half-spread", "skew", "at most +-"],
+         [[name, *(" ".join(f"{v:.1f}" for v in found[field][::4]) for field in ("inventory", "half_spread", "skew")),
+           f"{max(found['skew_margin']):.2f}"]
           for name, found in answers["responses"].items()])  # fmt: skip
-    show("4. markout (ticks a lot), and objective", ["market", "quoter", "markout", "objective"],
-         [[name, quoter, text(row["markout"], 2), text(row["objective"])]
+    show("4. markout (ticks a lot, mean over paths), objective, and both against glft_tuned on the same paths",
+         ["market", "quoter", "markout", "objective", "markout - glft_tuned", "objective - glft_tuned"],
+         [[name, quoter, *(text(figure, 3) for figure in row.values())]
           for name, rows in answers["toxicity"].items() for quoter, row in rows.items()])  # fmt: skip
     if "manipulation" in answers:
         quoters = ("glft_tuned", "policy")
@@ -246,7 +258,7 @@ def draw(answers: Mapping[str, Any]) -> Figure:
     impact.set(xlabel="s since the metaorder began", ylabel="mid against before (ticks)", title="impact of 1000 lots")
     impact.legend(fontsize=8)
     for name, found in answers["responses"].items():
-        line = quotes.plot(found["inventory"], found["skew"], label=f"{name}: skew")[0]
+        line = quotes.errorbar(found["inventory"], found["skew"], found["skew_margin"], label=f"{name}: skew")[0]
         look = {"color": line.get_color(), "linestyle": "--", "label": f"{name}: half-spread"}
         quotes.plot(found["inventory"], found["half_spread"], **look)
     quotes.set(xlabel="inventory (orders)", ylabel="ticks", title="quotes against inventory, default market")

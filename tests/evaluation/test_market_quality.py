@@ -47,7 +47,8 @@ def test_impact_is_what_the_metaorder_did():
     expected = impact / market.tick * np.sqrt(META["size"])
     assert found.time[0] == 0.0 and found.low[-1] < expected < found.high[-1]
     assert found.high[-1] - found.low[-1] < 0.5 * expected
-    assert 0.0 <= found.resilience() < 0.5
+    assert -0.01 < found.resilience.mean < 0.5
+    assert found.resilience.low <= 0.0 or found.mean.argmax() < len(found.mean) - 1
     nothing = without_metaorder(market).summaries(no_quote(market.game), 4, 3)
     assert (nothing["metaorders"] == 0).all()
     with pytest.raises(InputError, match=r"market.flow.metaorder"):
@@ -68,3 +69,10 @@ def test_quotes_lean_against_the_inventory():
     found = response_to_inventory(market, glft(market.game), 100, 3)
     assert np.corrcoef(found.inventory, found.skew)[0, 1] > 0.9 and (found.half_spread > 0.0).all()
     assert found.decisions.min() >= 50
+    inside = np.abs(found.inventory) < market.game.max_inventory  # at the bound nobody quotes both sides
+    assert inside.all()
+    again = response_to_inventory(market, glft(market.game), 100, 4)
+    common = np.isin(found.inventory, again.inventory), np.isin(again.inventory, found.inventory)
+    apart = np.abs(found.skew[common[0]] - again.skew[common[1]])
+    margin = np.hypot(found.skew_margin[common[0]], again.skew_margin[common[1]])
+    assert (apart <= margin).mean() > 0.8 and (apart <= 2.0 * margin + 1e-9).all()

@@ -200,6 +200,19 @@ def test_a_block_walks_the_book_and_slices_wait_for_it():
         assert now["efficient"] - 1001.0 == pytest.approx(0.25 * math.sqrt(200.0))  # the square-root law, sliced or not
 
 
+def test_slices_that_do_not_divide_the_size_are_as_many_as_asked_for():
+    meta = Metaorders(10, 3, 1.0, 1.0, 0.0, 1, 0.0, 1000)
+    state, book = book_with()
+    sent = []
+    for step in range(1, 100):
+        begin_parent(meta, state, book, step / 16.0, 1.0 / 16.0)
+        before = int(state.now["parent_sent"][0])
+        send_slice(meta, state, book, step / 16.0, 0)
+        sent.append(int(state.now["parent_sent"][0]) - before)
+        clear_trades(book)
+    assert [lots for lots in sent if lots > 0] == [3, 3, 4]
+
+
 def test_metaorders_arrive_at_their_rate():
     meta = Metaorders(1, 1, 1.0, math.inf, 0.5, 0, 0.0, 0)
     state, book = book_with(lots=100_000)

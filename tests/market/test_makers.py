@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 from steps import advance, started
+from structure import check_structure
 
 from bitquote.book.matching import NO_PRICE, order_price, order_quantity
 from bitquote.errors import InputError
@@ -86,6 +87,8 @@ def test_tables_and_functions_share_a_book_and_two_kinds_of_functions_do_not():
     rows = market.compete(makers, 30, 5, threads=2)
     assert rows.tobytes() == market.compete(makers, 30, 5, threads=1).tobytes()
     assert (rows["fills"].sum(axis=0) > 0).all()
+    with pytest.raises(InputError, match=r"market.rivals.gamma is 2.0: must be left out: self has none of its own"):
+        market_of(rivals=[{"quoter": "self", "gamma": 2.0}])
     with pytest.raises(InputError, match="the quoters is 'of several kinds'"):
         market.compete([two_ticks, two_ticks_of_two_orders], 4, 5)
     with pytest.raises(InputError, match="quoters is 17: must be 1 to 16"):
@@ -128,6 +131,7 @@ def test_the_size_may_be_part_of_the_action():
 @pytest.mark.parametrize("gap", [0.0, 0.25])
 def test_makers_are_asked_again_when_the_best_price_moves(gap):
     market = market_of(requote="best", requote_gap=gap)
+    assert market.venue.latency_new > 0.0
     state = started(market)
     state.public["asked"] = 0.0
     asked = []
@@ -155,6 +159,30 @@ def test_makers_are_asked_again_after_a_fill():
     less = np.abs(never.inventory).mean(axis=1) - np.abs(fill.inventory).mean(axis=1)
     assert less.mean() > 3.0 * less.std() / np.sqrt(200)
     assert np.array_equal(market_of(requote="never").rollout(skewed, 2, 2).mid, market_of().rollout(skewed, 2, 2).mid)
+
+
+def test_no_step_of_the_clock_is_lost_when_makers_are_asked_at_it():
+    """A quote that improves the best price arrives at the very time of a step, and the call ends there."""
+    ends = []
+    for requote in ("never", "best"):
+        market = market_of(requote=requote, latency_new=0.125)  # two steps of 1/16
+        state = started(market)
+        send_quotes(market.venue, state, 0, np.array([int(state.public["ask"][0]) - 1, NO_PRICE]), 5, 0.0)
+        state.public["asked"] = 0.0
+        calls = 0
+        while float(state.maker["clock"][0]) < 1.0:
+            calls += 1
+            advance(market, state, 1.0)
+            state.public["asked"], state.public["wake"] = float(state.maker["clock"][0]), np.inf
+        ends.append((int(state.public["step"][0]), state.flow.price_generator.tolist()))
+        assert (calls > 1) == (requote == "best")
+    assert ends[0] == ends[1] and ends[0][0] == 17
+
+
+def test_makers_who_could_answer_each_other_for_ever_are_refused():
+    with pytest.raises(InputError, match=r"market.venue.requote_gap is 0.0: must be above 0 without latency_new"):
+        market_of(requote="fill", latency_new=0.0)
+    market_of(requote="fill", latency_new=0.0, requote_gap=0.1)
 
 
 def test_statistics_do_not_move_on_between_decisions():
@@ -201,4 +229,7 @@ def test_an_environment_with_rivals_sizes_and_events():
         rewards = [environment.step(np.array([2.0, 0.0, size], np.float32))[1] for _ in range(10)]
         turnover.append(float(np.abs(rewards).sum()))
         total += sum(rewards)
+        state = environment.unwrapped._episodes._states[0]
+        check_structure(state.book)  # at the end makers leave one another's quotes alone
+        assert (state.quotes["slot"] == -1).all() and (state.maker["position"] == 0).all()
     assert turnover[0] == 0.0 < turnover[1] and np.isfinite(total)

@@ -288,8 +288,8 @@ def test_the_maker_does_not_see_its_own_quotes():
 
 
 def test_a_full_book_is_an_error():
-    market = market_of(capacity=64)
-    with pytest.raises(InputError, match=r"market.venue.capacity is 64: must be larger"):
+    market = market_of(capacity=180)
+    with pytest.raises(InputError, match=r"market.venue.capacity is 180: must be larger"):
         market.simulate(glft(market.game), 4, 0)
 
 

@@ -23,7 +23,8 @@ def summary(policies=("policy:1", "policy:2", "policy")):
             for place, quoter in enumerate((*SHOWN, *policies))
         ]  # fmt: skip
         rows[1]["objective"] = None
-        markets[name] = {"description": "x", "reference": "glft_tuned", "paths": 2, "rows": rows}
+        markets[name] = {"description": "x", "reference": "glft_tuned", "paths": 2, "rows": rows,
+                         "objective": "penalty", "untuned": name == "down"}  # fmt: skip
     return {"version": 1, "markets": markets}
 
 
@@ -37,6 +38,7 @@ def test_the_table_marks_the_best_and_shows_what_is_missing():
     print_scenarios(summary(), Console(file=text, width=140, force_terminal=False))
     lines = [line.split() for line in text.getvalue().splitlines()]
     up, down = (next(line for line in lines if line[:1] == [name]) for name in ("up", "down"))
+    assert lines[-1][-1] == "down"  # the one that was not tuned
     assert up[-1] == "9.00" and up[2] == "-" and down[1] == "0.00" and down[-1] == "-9.00"
 
 
