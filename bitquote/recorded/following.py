@@ -12,15 +12,12 @@ import numpy as np
 
 from bitquote.book.matching import (
     BOOK_FULL,
-    NO_PRICE,
     NOTHING_RESTS,
     POST_ONLY,
     BookState,
-    best_price,
     best_slot,
     cancel_order,
     crosses,
-    level_quantity,
     limit_order,
     order_price,
     order_quantity,
@@ -31,7 +28,7 @@ from bitquote.book.matching import (
 )
 from bitquote.book.order_book import CANCEL, LIMIT, REDUCE, REPLACE
 from bitquote.compilation import inlined, kernel
-from bitquote.recorded.orders import EXECUTE, FILL, PRINT, STATE
+from bitquote.recorded.orders import EXECUTE, FILL, PRINT, STATE, write_best
 
 OUTCOMES = {
     "rested": "entered without meeting the other side",
@@ -89,7 +86,6 @@ class Following(NamedTuple):
 @kernel
 def follow(state, events, number, fallback, outcome, best, first, last):
     """Apply events first..last; where it stopped, earlier than `last` if the book is full."""
-    book = state.book
     for i in range(first, last):
         event = events[i]
         kind = np.int64(event.kind)
@@ -102,11 +98,7 @@ def follow(state, events, number, fallback, outcome, best, first, last):
         if result == _FULL:
             return i
         outcome[i] = result
-        row = best[i]
-        row.bid = best_price(book, 1)
-        row.ask = best_price(book, -1)
-        row.bid_quantity = 0 if row.bid == NO_PRICE else level_quantity(book, 1, row.bid)
-        row.ask_quantity = 0 if row.ask == NO_PRICE else level_quantity(book, -1, row.ask)
+        write_best(state.book, best[i])
     return last
 
 

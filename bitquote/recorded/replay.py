@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE, BookState, allocate
-from bitquote.book.order_book import RESTING, TRADE
+from bitquote.book.matching import NO_PRICE, allocate
+from bitquote.book.order_book import TRADE, resting_orders
 from bitquote.errors import require, require_integer, require_number
 from bitquote.market.history import write_depth
 from bitquote.market.simulation import Tape
@@ -199,10 +199,12 @@ def _replay_within(recording: OrderRecording, capacity: int, interval: float, le
     trades = state.trades[: state.written[0]].copy()
     for side in ("maker_id", "taker_id"):
         trades[side] = np.where(trades[side] < 0, 0, names[trades[side]])
+    orders = resting_orders(state.book)
+    orders["order_id"] = names[orders["order_id"]]
     opened = int(np.count_nonzero(entered == tuple(OUTCOMES).index("rested")))
     depth *= np.array([recording.tick, recording.lot])
     changes = _changes(state.changes[: state.written[1]], recording, known)
-    return Replay(recording, outcome, best, trades, _resting(state.book, names), opened, changes, times, depth)
+    return Replay(recording, outcome, best, trades, orders, opened, changes, times, depth)
 
 
 def _changes(log: np.ndarray, recording: OrderRecording, known: int) -> DepthChanges:
@@ -231,15 +233,3 @@ def _anonymous(events: np.ndarray, opening: np.ndarray, number: np.ndarray) -> n
     at = np.full(place.max() + 1, NO_ORDER)
     at[place[: unnamed.sum()]] = number[unnamed]
     return at[place[unnamed.sum() :]]
-
-
-def _resting(book: BookState, names: np.ndarray) -> np.ndarray:
-    """The live orders (RESTING) in order of priority, the bids before the asks."""
-    records = book.orders[book.live[: book.counters["live"][0]]]
-    records = records[np.lexsort((records["arrival"], records["rank"], -records["side"]))]
-    resting = np.empty(len(records), RESTING)
-    for name in ("side", "quantity", "time"):
-        resting[name] = records[name]
-    resting["order_id"] = names[records["order_id"]]
-    resting["price"] = np.where(records["side"] > 0, ~records["rank"], records["rank"])
-    return resting
