@@ -68,8 +68,11 @@ NO_ORDER = -1
 # What a slot may be besides a slot: where its order stands.
 NEVER, _FILLED, _LOST, _CANCELED = -1, -2, -3, -4
 
-CHANGE = np.dtype([("time", "<i8"), ("side", "i1"), ("price", "<i8"), ("by", "<i8")])
-"""A level's quantity changes by so many lots."""
+CHANGE = np.dtype(
+    [("time", "<i8"), ("order_id", "<i8"), ("side", "i1"), ("price", "<i8"), ("by", "<i8"), ("cancelled", "?")]
+)
+"""An order enters (`by` > 0, lots), or loses what is cancelled, executed or lost to a crossing. One that is replaced
+loses all, as if cancelled, and enters again."""
 
 
 class Following(NamedTuple):
@@ -78,7 +81,7 @@ class Following(NamedTuple):
     book: BookState
     slots: np.ndarray  # int64 (orders,): slot, or one of NEVER, _FILLED, _LOST, _CANCELED
     trades: np.ndarray  # TRADE: written so far
-    changes: np.ndarray  # CHANGE: every change of a level so far
+    changes: np.ndarray  # CHANGE: every change of an order so far
     written: np.ndarray  # int64 (2,): how many trades, and how many changes
     rounding: int  # lots
 
@@ -117,8 +120,9 @@ def _enter(state, event, order):
     if event.flags & POST_ONLY:
         while crosses(book, side, event.price):
             slot = best_slot(book, -side)
-            state.slots[book.orders[slot].order_id] = _LOST
-            _remove(state, event.time, slot)
+            maker = book.orders[slot].order_id
+            _remove(state, event.time, maker, slot, False)
+            state.slots[maker] = _LOST
             result = _CROSSES
     slot = limit_order(book, event.time, side, event.price, event.quantity, order, 0, 0)
     if slot == BOOK_FULL:
@@ -157,20 +161,21 @@ def _change_live(state, event, kind, order, slot):
     if kind in (REDUCE, EXECUTE):
         return _take(state, event, kind, order, slot, quantity)
     if kind == CANCEL:
-        _remove(state, event.time, slot)
+        _remove(state, event.time, order, slot, True)
         state.slots[order] = _CANCELED
         if quantity == left:
             return _CANCELLED
         return _ROUNDING if abs(quantity - left) <= state.rounding else _OTHER_QUANTITY
+    side, price = order_side(book, slot), order_price(book, slot)
     if kind == REPLACE:  # an instant order for a sum of money shrinks when its price rises
-        _keep_change(state, event.time, order_side(book, slot), order_price(book, slot), -left)
+        _keep_change(state, event.time, order, side, price, -left, True)
         slot = replace_order(book, event.time, slot, event.price, min(quantity, left), 0)
         _keep_trades(state, event.time, order)
         _settle(state, event.time, order, slot)
         return _REPLACED if quantity <= left else _AHEAD
     if quantity >= left:
         return _EXECUTED if quantity == left else _AHEAD
-    _keep_change(state, event.time, order_side(book, slot), order_price(book, slot), quantity - left)
+    _keep_change(state, event.time, order, side, price, quantity - left, False)
     reduce_order(book, slot, left - quantity)
     if quantity == 0:
         state.slots[order] = _FILLED
@@ -184,7 +189,7 @@ def _take(state, event, kind, order, slot, quantity):
     left = order_quantity(book, slot)
     side, price = order_side(book, slot), order_price(book, slot)
     result = _REDUCED
-    _keep_change(state, event.time, side, price, -min(quantity, left))
+    _keep_change(state, event.time, order, side, price, -min(quantity, left), kind != EXECUTE)
     if kind == EXECUTE:
         result = _EXECUTED if best_slot(book, side) == slot else _NOT_FIRST
         _keep_trade(state, event.time, order, NO_ORDER, price, min(quantity, left), -side)
@@ -202,14 +207,15 @@ def _settle(state, time, order, slot):
         return
     state.slots[order] = slot
     book = state.book
-    _keep_change(state, time, order_side(book, slot), order_price(book, slot), order_quantity(book, slot))
+    _keep_change(state, time, order, order_side(book, slot), order_price(book, slot), order_quantity(book, slot), False)
 
 
 @inlined
-def _remove(state, time, slot):
+def _remove(state, time, order, slot, cancelled):
     """Take an order off the book."""
     book = state.book
-    _keep_change(state, time, order_side(book, slot), order_price(book, slot), -order_quantity(book, slot))
+    side, price, left = order_side(book, slot), order_price(book, slot), order_quantity(book, slot)
+    _keep_change(state, time, order, side, price, -left, cancelled)
     cancel_order(book, slot)
 
 
@@ -219,7 +225,7 @@ def _keep_trades(state, time, taker):
     for i in range(trade_count(state.book)):
         fill = state.book.trades[i]
         _keep_trade(state, time, fill.maker_id, taker, fill.price, fill.quantity, fill.aggressor)
-        _keep_change(state, time, -fill.aggressor, fill.price, -fill.quantity)
+        _keep_change(state, time, fill.maker_id, -fill.aggressor, fill.price, -fill.quantity, False)
         if fill.remaining == 0:
             state.slots[fill.maker_id] = _FILLED
 
@@ -237,10 +243,12 @@ def _keep_trade(state, time, maker, taker, price, quantity, aggressor):
 
 
 @inlined
-def _keep_change(state, time, side, price, by):
+def _keep_change(state, time, order, side, price, by, cancelled):
     change = state.changes[state.written[1]]
     state.written[1] += 1
     change.time = time
+    change.order_id = order
     change.side = side
     change.price = price
     change.by = by
+    change.cancelled = cancelled
