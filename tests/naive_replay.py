@@ -59,7 +59,7 @@ class NaiveReplay:
         if kind == CANCEL:
             self._end(order, "cancelled")
             return self._compare(quantity - order.quantity, "cancelled", "other_quantity")
-        if kind == REPLACE:
+        if kind == REPLACE and quantity:
             enough = quantity <= order.quantity
             self._message(time, REPLACE, side, order_id, price, min(quantity, order.quantity), 0)
             return "replaced" if enough else "ahead"

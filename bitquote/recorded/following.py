@@ -167,7 +167,7 @@ def _change_live(state, event, kind, order, slot):
             return _CANCELLED
         return _ROUNDING if abs(quantity - left) <= state.rounding else _OTHER_QUANTITY
     side, price = order_side(book, slot), order_price(book, slot)
-    if kind == REPLACE:  # an instant order for a sum of money shrinks when its price rises
+    if kind == REPLACE and quantity > 0:  # an instant order for a sum of money shrinks when its price rises
         _keep_change(state, event.time, order, side, price, -left, True)
         slot = replace_order(book, event.time, slot, event.price, min(quantity, left), 0)
         _keep_trades(state, event.time, order)

@@ -179,6 +179,7 @@ def small(path: Path, *rows: str) -> Replay:
         (["1 10.0 500 created bid", "1 10.0 300 changed bid"], "rested not_matched"),
         (["1 10.0 500 created bid", "1 10.0 600 changed bid"], "rested ahead"),
         (["1 10.0 500 created bid", "2 10.0 500 created ask", "1 10.1 300 changed bid"], "rested traded ahead"),
+        (["1 10.0 500 created bid", "1 10.1 0 changed bid"], "rested not_matched"),
         (["1 10.0 0 created bid", "1 10.1 500 changed bid"], "no_quantity unknown_order"),
         (["1 10.0 500 created bid", "1 10.1 500 changed bid"], "rested replaced"),
         (["1 10.0 500 created bid", "2 10.0 300 created ask", "1 10.0 200 changed bid", "2 10.0 0 deleted ask",
@@ -193,6 +194,14 @@ def test_each_kind_of_event_has_its_outcome(tmp_path: Path, rows: list[str], out
     names = tuple(OUTCOMES)
     assert " ".join(names[outcome] for outcome in result.outcome) == outcomes
     check_against_naive(result.recording, result)
+
+
+def test_a_replacement_by_nothing_ends_the_order(tmp_path: Path) -> None:
+    recording = small(tmp_path / "orders.csv", "1 10.0 500 created bid", "1 10.1 500 changed bid").recording
+    recording.events["quantity"][1] = 0  # which no reader gives
+    result = replay(recording)
+    assert result.outcomes == {"rested": 1, "not_matched": 1}
+    check_against_naive(recording, result)
 
 
 @pytest.mark.parametrize("maker_first", [True, False])
