@@ -43,7 +43,7 @@ OUTCOMES = {
     "unknown_order": "of an order that is not in the recording before",
     "duplicate_id": "enters an order that lives",
     "entered_after_end": "enters an order that had ended",
-    "repeated_end": "of an order that had been cancelled",
+    "repeated_end": "of an order that the recording had ended",
     "ended_by_book": "of an order that the book had filled, or lost to a crossing",
     "other_quantity": "cancelled with another quantity than the book had",
     "too_much": "takes more off an order than it has",
@@ -52,6 +52,8 @@ OUTCOMES = {
     "not_first": "an execution of an order that price-time priority would have passed over",
     "crosses": "rests at a price that meets the other side, whose orders there are taken off",
     "no_quantity": "enters an order of quantity 0",
+    "raised": "has more left than the recording said before; the book leaves it as it was",
+    "other_price": "at another price than its order's",
 }
 """What becomes of an event; the first nine are no faults."""
 
@@ -59,14 +61,14 @@ FAULTS = tuple(OUTCOMES)[9:]
 (
     _RESTED, _TRADED, _CANCELLED, _REDUCED, _REPLACED, _EXECUTED, _AHEAD, _OPENING, _NO_CHANGE, _UNKNOWN, _DUPLICATE,
     _AFTER_END, _REPEATED_END, _ENDED, _OTHER_QUANTITY, _TOO_MUCH, _NOT_MATCHED, _ROUNDING, _NOT_FIRST,
-    _CROSSES, _NO_QUANTITY,
+    _CROSSES, _NO_QUANTITY, _RAISED, _OTHER_PRICE,
 ) = range(len(OUTCOMES))  # fmt: skip
 
 _FULL = -1  # no outcome: the book is full
 NO_ORDER = -1
 
-# What a slot may be besides a slot: where its order stands.
-NEVER, _FILLED, _LOST, _CANCELED = -1, -2, -3, -4
+# What a slot may be besides a slot: its order never entered, was filled, lost to a crossing, or ended by the recording.
+NEVER, _FILLED, _LOST, _OVER = -1, -2, -3, -4
 
 CHANGE = np.dtype(
     [("time", "<i8"), ("order_id", "<i8"), ("side", "i1"), ("price", "<i8"), ("by", "<i8"), ("cancelled", "?")]
@@ -79,7 +81,8 @@ class Following(NamedTuple):
     """The book, and where each order of the recording stands in it; orders are known by their number."""
 
     book: BookState
-    slots: np.ndarray  # int64 (orders,): slot, or one of NEVER, _FILLED, _LOST, _CANCELED
+    slots: np.ndarray  # int64 (orders,): slot, or one of NEVER, _FILLED, _LOST, _OVER
+    shown: np.ndarray  # int64 (orders,): lots that the recording said last
     trades: np.ndarray  # TRADE: written so far
     changes: np.ndarray  # CHANGE: every change of an order so far
     written: np.ndarray  # int64 (2,): how many trades, and how many changes
@@ -98,8 +101,11 @@ def follow(state, events, number, fallback, outcome, best, first, last):
             result = _NO_CHANGE
         else:
             result = _change(state, event, kind, number[i], fallback[i])
+            if result == _AHEAD and event.quantity > state.shown[number[i]]:
+                result = _RAISED
         if result == _FULL:
             return i
+        state.shown[number[i]] = event.quantity
         outcome[i] = result
         write_best(state.book, best[i])
     return last
@@ -139,17 +145,22 @@ def _change(state, event, kind, order, fallback):
     """Any event of an order that should live; its outcome."""
     slot = state.slots[order]
     if slot >= 0:
-        return _change_live(state, event, kind, order, slot)
+        elsewhere = kind != REPLACE and event.price != order_price(state.book, slot)
+        result = _change_live(state, event, kind, order, slot)
+        return _OTHER_PRICE if elsewhere else result
     if slot == NEVER and fallback != NO_ORDER and state.slots[fallback] >= 0:
         result = _take(state, event, kind, fallback, state.slots[fallback], event.quantity)
         return _OPENING if result in (_REDUCED, _EXECUTED) else result
     if kind in (FILL, REPLACE) and slot == _FILLED:
-        return _AHEAD if event.quantity > 0 else _EXECUTED
+        if event.quantity > 0:
+            return _AHEAD
+        state.slots[order] = _OVER
+        return _EXECUTED
     if slot == NEVER:
         if kind == CANCEL or (kind == FILL and event.quantity == 0):
-            state.slots[order] = _CANCELED  # whatever of it comes later is too late
+            state.slots[order] = _OVER  # whatever of it comes later is too late
         return _UNKNOWN
-    return _REPEATED_END if slot == _CANCELED else _ENDED
+    return _REPEATED_END if slot == _OVER else _ENDED
 
 
 @inlined
@@ -162,7 +173,7 @@ def _change_live(state, event, kind, order, slot):
         return _take(state, event, kind, order, slot, quantity)
     if kind == CANCEL:
         _remove(state, event.time, order, slot, True)
-        state.slots[order] = _CANCELED
+        state.slots[order] = _OVER
         if quantity == left:
             return _CANCELLED
         return _ROUNDING if abs(quantity - left) <= state.rounding else _OTHER_QUANTITY
@@ -178,7 +189,7 @@ def _change_live(state, event, kind, order, slot):
     _keep_change(state, event.time, order, side, price, quantity - left, False)
     reduce_order(book, slot, left - quantity)
     if quantity == 0:
-        state.slots[order] = _FILLED
+        state.slots[order] = _OVER
     return _ROUNDING if left - quantity <= state.rounding else _NOT_MATCHED
 
 
@@ -194,7 +205,7 @@ def _take(state, event, kind, order, slot, quantity):
         result = _EXECUTED if best_slot(book, side) == slot else _NOT_FIRST
         _keep_trade(state, event.time, order, NO_ORDER, price, min(quantity, left), -side)
     if quantity >= left:
-        state.slots[order] = _FILLED if kind == EXECUTE else _CANCELED
+        state.slots[order] = _FILLED if kind == EXECUTE else _OVER
     reduce_order(book, slot, quantity)
     return _TOO_MUCH if quantity > left else result
 

@@ -164,6 +164,7 @@ def prepare(recording: OrderRecording, capacity: int) -> Prepared | None:
     state = Following(
         allocate(_TICKS, capacity),
         np.full(len(names), NEVER),
+        np.zeros(len(names), np.int64),
         np.empty(2 * (len(opening) + len(events)), TRADE),  # a trade ends its maker or its taker
         np.empty(5 * (len(opening) + len(events)), CHANGE),  # a trade, or what an event itself puts and takes
         np.zeros(2, np.int64),
