@@ -15,7 +15,10 @@ from bitquote.quoting import QuoteTable
 from bitquote.recorded.levels import LEVEL, LevelRecording
 from bitquote.recorded.orders import EXECUTE, OrderRecording
 
-MET = ("rested", "traded", "crosses", "replaced", "ahead", "executed", "not_first", "opening", "too_much")
+MET = (
+    "rested", "traded", "crosses", "replaced", "ahead", "raised",
+    "executed", "not_first", "opening", "too_much", "other_price",
+)  # fmt: skip
 
 
 class Orders:

@@ -15,6 +15,7 @@ class NaiveReplay:
         self.book = NaiveBook(10**9)
         self.rounding = recording.rounding
         self.ended: dict[int, str] = {}
+        self.shown: dict[int, int] = {}  # what the recording said last
         self.trades: list[tuple[int, ...]] = []
         self.opening = {}
         for event in recording.opening:
@@ -36,6 +37,17 @@ class NaiveReplay:
 
     def apply(self, event: np.void) -> str:
         """The outcome of one event."""
+        order_id, quantity = int(event["order_id"]), int(event["quantity"])
+        order = self.live(order_id)
+        elsewhere = order is not None and event["price"] != order.price
+        outcome = self._apply(event)
+        raised = outcome == "ahead" and quantity > self.shown[order_id]
+        self.shown[order_id] = quantity
+        if elsewhere and event["kind"] in (CANCEL, REDUCE, FILL, EXECUTE):
+            return "other_price"
+        return "raised" if raised else outcome
+
+    def _apply(self, event: np.void) -> str:
         time, kind, side, order_id, price, quantity, flags, _ = event.item()
         order = self.live(order_id)
         if kind > EXECUTE:
@@ -46,20 +58,23 @@ class NaiveReplay:
             anonymous = self.live(self.opening.get((side, price), 0))
             if anonymous is None:
                 if kind == CANCEL or (kind == FILL and quantity == 0):
-                    self.ended[order_id] = "cancelled"
+                    self.ended[order_id] = "over"
                 return "unknown_order"
             outcome = self._take(time, EXECUTE if kind == EXECUTE else REDUCE, anonymous, quantity)
             return "opening" if outcome in ("reduced", "executed") else outcome
         if order is None:
             if kind in (FILL, REPLACE) and self.ended[order_id] == "filled":
-                return "ahead" if quantity else "executed"
-            return "repeated_end" if self.ended[order_id] == "cancelled" else "ended_by_book"
+                if quantity:
+                    return "ahead"
+                self.ended[order_id] = "over"
+                return "executed"
+            return "repeated_end" if self.ended[order_id] == "over" else "ended_by_book"
         if kind in (REDUCE, EXECUTE):
             return self._take(time, kind, order, quantity)
         if kind == CANCEL:
-            self._end(order, "cancelled")
+            self._end(order, "over")
             return self._compare(quantity - order.quantity, "cancelled", "other_quantity")
-        if kind == REPLACE:
+        if kind == REPLACE and quantity:
             enough = quantity <= order.quantity
             self._message(time, REPLACE, side, order_id, price, min(quantity, order.quantity), 0)
             return "replaced" if enough else "ahead"
@@ -68,7 +83,7 @@ class NaiveReplay:
         missing = order.quantity - quantity
         order.quantity = quantity
         if quantity == 0:
-            self._end(order, "filled")
+            self._end(order, "over")
         return self._compare(missing, "executed", "not_matched")
 
     def _compare(self, difference: int, same: str, other: str) -> str:
@@ -107,7 +122,7 @@ class NaiveReplay:
             outcome = "too_much"
         order.quantity -= taken
         if order.quantity == 0:
-            self._end(order, "filled" if kind == EXECUTE else "cancelled")
+            self._end(order, "filled" if kind == EXECUTE else "over")
         return outcome
 
     def _end(self, order: NaiveOrder, how: str) -> None:

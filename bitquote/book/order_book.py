@@ -9,6 +9,7 @@ from bitquote.book.matching import (
     NOTHING_RESTS,
     POST_ONLY,
     REJECTED,
+    BookState,
     ahead_of,
     allocate,
     best_price,
@@ -84,6 +85,17 @@ class CapacityError(InputError):
         self.trades = trades
 
 
+def resting_orders(book: BookState) -> np.ndarray:
+    """Every live order (RESTING) in order of priority, the bids before the asks."""
+    records = book.orders[book.live[: live_count(book)]]
+    records = records[np.lexsort((records["arrival"], records["rank"], -records["side"]))]
+    resting = np.empty(len(records), RESTING)
+    for name in ("order_id", "side", "quantity", "time"):
+        resting[name] = records[name]
+    resting["price"] = np.where(records["side"] > 0, ~records["rank"], records["rank"])
+    return resting
+
+
 class OrderBook:
     """A limit order book with price-time priority.
 
@@ -152,13 +164,7 @@ class OrderBook:
 
     def orders(self) -> np.ndarray:
         """Every live order (RESTING) in order of priority, the bids before the asks."""
-        records = self._book.orders[self._book.live[: live_count(self._book)]]
-        records = records[np.lexsort((records["arrival"], records["rank"], -records["side"]))]
-        resting = np.empty(len(records), RESTING)
-        for name in ("order_id", "side", "quantity", "time"):
-            resting[name] = records[name]
-        resting["price"] = np.where(records["side"] > 0, ~records["rank"], records["rank"])
-        return resting
+        return resting_orders(self._book)
 
     @property
     def rejected(self) -> dict[str, int]:

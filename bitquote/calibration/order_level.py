@@ -1,6 +1,7 @@
 """Order events of a recording of single orders: nothing is inferred from net changes of levels.
 
-The number of resting orders, which cancellations are counted against, is exact, and so are arrivals that leave at once.
+The number of resting orders, which cancellations are counted against, is exact, and so are arrivals that leave at once;
+but a level that stood before a LOBSTER file counts as one order.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def read_bitstamp(path: str | Path, symbol: str = "") -> OrderRecording:
         kind = CANCEL if action == b"deleted" and volume else FILL
         if action == b"created":
             kind = LIMIT
-        elif action == b"changed" and price != previous:
+        elif action == b"changed" and volume and price != previous:
             kind = REPLACE
         counts[action.decode()] += 1
         rows.append((local * 10**6, kind, side, order, price, volume, 0, line))

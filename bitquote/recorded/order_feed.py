@@ -13,7 +13,9 @@ from bitquote.recorded.seat import fill, follow_mid, pass_time
 
 _MET = np.array(
     [
-        name in ("rested", "traded", "crosses", "replaced", "ahead", "executed", "not_first", "opening", "too_much")
+        name
+        in ("rested", "traded", "crosses", "replaced", "ahead", "raised",
+            "executed", "not_first", "opening", "too_much", "other_price")
         for name in OUTCOMES
     ]
 )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE
+from bitquote.book.matching import NO_PRICE, best_price, level_quantity
 from bitquote.book.order_book import MESSAGE
+from bitquote.compilation import inlined
 from bitquote.errors import InputError
 
 EVENT = np.dtype([*MESSAGE.descr, ("line", "<i8")])
@@ -27,7 +28,7 @@ STATE: trading was halted (price -1), quoting resumed (0), trading resumed (1).
 BEST = np.dtype([("bid", "<i8"), ("bid_quantity", "<i8"), ("ask", "<i8"), ("ask_quantity", "<i8")])
 """Best bid and offer in ticks and lots; `NO_PRICE` and 0 where a side is empty."""
 
-__all__ = ["BEST", "EVENT", "EXECUTE", "FILL", "NO_PRICE", "PRINT", "STATE", "OrderRecording"]
+__all__ = ["BEST", "EVENT", "EXECUTE", "FILL", "NO_PRICE", "PRINT", "STATE", "OrderRecording", "write_best"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,12 @@ def grid(path: Path, prices: np.ndarray) -> int:
     if step == 0:
         raise InputError(f"{path}: holds no price above 0, so that no tick can be inferred")
     return step
+
+
+@inlined
+def write_best(book, row):
+    """The best bid and offer of a book into a row (BEST)."""
+    row.bid = best_price(book, 1)
+    row.ask = best_price(book, -1)
+    row.bid_quantity = 0 if row.bid == NO_PRICE else level_quantity(book, 1, row.bid)
+    row.ask_quantity = 0 if row.ask == NO_PRICE else level_quantity(book, -1, row.ask)

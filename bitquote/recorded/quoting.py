@@ -98,10 +98,12 @@ def quote_into(
     rows, tick, path, kinds = _facts(recording)
     venue, scale = _rules(market, tick, recording.lot, path, latency)
     times = _starts(rows["time"], venue, require_number("start", start, 0.0), path)
-    largest = float(rows["price"].max()) * max(float(rows["quantity"].sum()), 2.0 * venue.max_position)
+    may_fill = np.isin(rows["kind"], kinds)
+    most = max(float(rows["quantity"][may_fill].sum(dtype=np.float64)), 2.0 * venue.max_position)
+    largest = float(rows["price"].max()) * most
     require(largest < _LARGEST, f"{path}: the money", f"up to {largest:g} ticks x lots", f"below {_LARGEST:g}")
     ready = market.compiled(quoter)
-    room = int(np.isin(rows["kind"], kinds).sum()) * venue.levels
+    room = int(may_fill.sum()) * venue.levels
     capacity = 1024
     while True:
         seat = take_seat(venue.levels, room, scale)

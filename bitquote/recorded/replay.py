@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitquote.book.matching import NO_PRICE, BookState, allocate
-from bitquote.book.order_book import RESTING, TRADE
+from bitquote.book.matching import NO_PRICE, allocate
+from bitquote.book.order_book import TRADE, resting_orders
 from bitquote.errors import require, require_integer, require_number
 from bitquote.market.history import write_depth
 from bitquote.market.simulation import Tape
@@ -31,7 +31,8 @@ class Replay:
         trades: TRADE, ticks and lots, in order. A taker that the recording does not name has the id 0, a maker of which
             only the level is known a negative one.
         orders: RESTING, the orders that live at the end.
-        opened: Orders of the opening that entered the book; those that would cross it were left out.
+        opened: Orders of the opening that rest when the recording begins; of two that cross the later one does.
+        log: CHANGE, every change of an order, first the entry of each of those.
         changes: Every change of a level, as of a `Recording`.
         depth_time: float64 (pictures,), seconds from the first event.
         depth: float64 (pictures, 2, levels, 2), as in `Tape`.
@@ -43,6 +44,7 @@ class Replay:
     trades: np.ndarray
     orders: np.ndarray
     opened: int
+    log: np.ndarray
     changes: DepthChanges
     depth_time: np.ndarray
     depth: np.ndarray
@@ -74,7 +76,7 @@ class Replay:
         total = len(self.outcome)
         lines = [f"{recording.path}: {total} events, {len(self.trades)} trades, {len(self.orders)} orders at the end"]
         lines += [f"  {count:>9} {name}" for name, count in recording.counts.items()]
-        lines.append(f"opening: {self.opened} of {len(recording.opening)} orders entered")
+        lines.append(f"opening: {self.opened} of {len(recording.opening)} orders rest")
         lines += [f"  {count:>9} {name}" for name, count in recording.notes.items()]
         lines.append("every event:")
         for name, count in self.outcomes.items():
@@ -147,14 +149,12 @@ class Prepared(NamedTuple):
         names: int64 (orders,), the recording's id of each order number.
         number: int64 (n,), the order of each event.
         fallback: int64 (n,), the order without a name at its side and price, or `NO_ORDER`.
-        entered: int8 (m,), what became of each order of the opening.
     """
 
     state: Following
     names: np.ndarray
     number: np.ndarray
     fallback: np.ndarray
-    entered: np.ndarray
 
 
 def prepare(recording: OrderRecording, capacity: int) -> Prepared | None:
@@ -164,17 +164,18 @@ def prepare(recording: OrderRecording, capacity: int) -> Prepared | None:
     state = Following(
         allocate(_TICKS, capacity),
         np.full(len(names), NEVER),
+        np.zeros(len(names), np.int64),
         np.empty(2 * (len(opening) + len(events)), TRADE),  # a trade ends its maker or its taker
         np.empty(5 * (len(opening) + len(events)), CHANGE),  # a trade, or what an event itself puts and takes
         np.zeros(2, np.int64),
         recording.rounding,
     )
-    entered, discarded = np.empty(len(opening), np.int8), np.empty(len(opening), BEST)
+    unread = np.empty(len(opening), np.int8), np.empty(len(opening), BEST)
     first, own = number[: len(opening)], number[len(opening) :]
     unnamed = np.full(len(opening), NO_ORDER)
-    if follow(state, opening, first, unnamed, entered, discarded, 0, len(opening)) < len(opening):
+    if follow(state, opening, first, unnamed, *unread, 0, len(opening)) < len(opening):
         return None
-    return Prepared(state, names, own, _anonymous(events, opening, first), entered)
+    return Prepared(state, names, own, _anonymous(events, opening, first))
 
 
 def _replay_within(recording: OrderRecording, capacity: int, interval: float, levels: int) -> Replay | None:
@@ -182,7 +183,7 @@ def _replay_within(recording: OrderRecording, capacity: int, interval: float, le
     prepared = prepare(recording, capacity)
     if prepared is None:
         return None
-    events, (state, names, own, fallback, entered) = recording.events, prepared
+    events, (state, names, own, fallback) = recording.events, prepared
     outcome, best = np.empty(len(events), np.int8), np.empty(len(events), BEST)
     known = state.written[1]
     start = events["time"][0]
@@ -199,10 +200,15 @@ def _replay_within(recording: OrderRecording, capacity: int, interval: float, le
     trades = state.trades[: state.written[0]].copy()
     for side in ("maker_id", "taker_id"):
         trades[side] = np.where(trades[side] < 0, 0, names[trades[side]])
-    opened = int(np.count_nonzero(entered == tuple(OUTCOMES).index("rested")))
+    log, orders = state.changes[: state.written[1]], resting_orders(state.book)
+    lost = log["order_id"][:known][log["by"][:known] < 0]  # of the opening, to a crossing
+    log = log[~np.isin(log["order_id"], lost)]
+    opened = known - 2 * len(lost)
+    for rows in (log, orders):
+        rows["order_id"] = names[rows["order_id"]]
     depth *= np.array([recording.tick, recording.lot])
-    changes = _changes(state.changes[: state.written[1]], recording, known)
-    return Replay(recording, outcome, best, trades, _resting(state.book, names), opened, changes, times, depth)
+    changes = _changes(log, recording, opened)
+    return Replay(recording, outcome, best, trades, orders, opened, log, changes, times, depth)
 
 
 def _changes(log: np.ndarray, recording: OrderRecording, known: int) -> DepthChanges:
@@ -231,15 +237,3 @@ def _anonymous(events: np.ndarray, opening: np.ndarray, number: np.ndarray) -> n
     at = np.full(place.max() + 1, NO_ORDER)
     at[place[: unnamed.sum()]] = number[unnamed]
     return at[place[unnamed.sum() :]]
-
-
-def _resting(book: BookState, names: np.ndarray) -> np.ndarray:
-    """The live orders (RESTING) in order of priority, the bids before the asks."""
-    records = book.orders[book.live[: book.counters["live"][0]]]
-    records = records[np.lexsort((records["arrival"], records["rank"], -records["side"]))]
-    resting = np.empty(len(records), RESTING)
-    for name in ("side", "quantity", "time"):
-        resting[name] = records[name]
-    resting["order_id"] = names[records["order_id"]]
-    resting["price"] = np.where(records["side"] > 0, ~records["rank"], records["rank"])
-    return resting

@@ -269,6 +269,7 @@ def check_accounted(recording: OrderRecording) -> None:
     both = (result.best["bid"] != NO_PRICE) & (result.best["ask"] != NO_PRICE)
     assert (result.best["bid"] < result.best["ask"])[both].all()
     assert (result.trades["quantity"] > 0).all()
+    assert int(result.log["by"].sum()) == int(result.orders["quantity"].sum())
 
 
 @pytest.mark.slow

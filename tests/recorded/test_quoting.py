@@ -232,6 +232,14 @@ def test_the_estimated_place_by_hand(
         assert set(quoted.fills["price"]) <= {99}
 
 
+def test_only_what_may_fill_bounds_the_money() -> None:
+    rules = market(1.0, 1.0, **HAND)
+    words = {"quoter": constant(rules, 1, FAR), "start": 0.05}
+    assert len(quote_into(levels((70, LEVEL, BID, 97, 10**17)), rules, **words).fills) == 0
+    with pytest.raises(InputError, match="the money"):
+        quote_into(levels((70, TRADE, ASK, 97, 10**17)), rules, **words)
+
+
 # ---- what holds of any recording
 
 

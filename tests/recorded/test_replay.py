@@ -15,6 +15,7 @@ from bitquote.calibration.intensity import taker_orders
 from bitquote.calibration.volatility import fit_volatility
 from bitquote.recorded import OrderRecording, Replay, read_bitstamp, read_lobster, replay
 from bitquote.recorded.following import FAULTS, OUTCOMES
+from bitquote.recorded.lives import order_lives
 from bitquote.recorded.orders import FILL
 
 BITSTAMP_KINDS = (0.6, 0.08, 0.22, 0.0, 0.1)
@@ -24,6 +25,11 @@ LOBSTER_KINDS = (0.62, 0.1, 0.16, 0.12, 0.0)
 def check_against_naive(recording: OrderRecording, result: Replay) -> None:
     """The kernel does what the slow twin does, event by event."""
     twin = NaiveReplay(recording)
+    lives = order_lives(result)
+    rests = lives.died > recording.events["time"][-1]
+    living = zip(*(column[rests].tolist() for column in (lives.side, lives.price, lives.left)), strict=True)
+    assert sorted(living) == sorted((side, price, left) for _, side, price, left, _ in result.orders.tolist())
+    assert (lives.left[lives.cancelled] > 0).all() and (lives.size >= lives.left).all()
     names = tuple(OUTCOMES)
     assert [names[outcome] for outcome in result.outcome] == twin.outcome
     assert [tuple(row) for row in result.best.tolist()] == twin.best
@@ -171,7 +177,13 @@ def small(path: Path, *rows: str) -> Replay:
         (["1 10.0 5 created bid", "1 10.0 5 deleted bid", "1 10.0 5 deleted bid"], "rested cancelled repeated_end"),
         (["1 10.0 500 deleted bid", "1 10.0 500 created bid"], "unknown_order entered_after_end"),
         (["1 10.0 500 created bid", "1 10.0 300 changed bid"], "rested not_matched"),
-        (["1 10.0 500 created bid", "1 10.0 600 changed bid"], "rested ahead"),
+        (["1 10.0 500 created bid", "1 10.0 600 changed bid"], "rested raised"),
+        (["1 10.0 500 created bid", "1 10.1 0 changed bid"], "rested other_price"),
+        (["1 10.0 500 created bid", "1 10.1 500 deleted bid"], "rested other_price"),
+        (["1 10.0 500 created bid", "1 10.1 600 changed bid"], "rested raised"),
+        (["1 10.0 500 created bid", "2 10.0 500 created ask", "1 10.0 0 deleted bid", "1 10.0 0 deleted bid"],
+         "rested traded executed repeated_end"),
+        (["1 10.0 500 created bid", "2 10.0 500 created ask", "1 10.1 300 changed bid"], "rested traded ahead"),
         (["1 10.0 0 created bid", "1 10.1 500 changed bid"], "no_quantity unknown_order"),
         (["1 10.0 500 created bid", "1 10.1 500 changed bid"], "rested replaced"),
         (["1 10.0 500 created bid", "2 10.0 300 created ask", "1 10.0 200 changed bid", "2 10.0 0 deleted ask",
@@ -186,6 +198,14 @@ def test_each_kind_of_event_has_its_outcome(tmp_path: Path, rows: list[str], out
     names = tuple(OUTCOMES)
     assert " ".join(names[outcome] for outcome in result.outcome) == outcomes
     check_against_naive(result.recording, result)
+
+
+def test_a_replacement_by_nothing_ends_the_order(tmp_path: Path) -> None:
+    recording = small(tmp_path / "orders.csv", "1 10.0 500 created bid", "1 10.1 500 changed bid").recording
+    recording.events["quantity"][1] = 0  # which no reader gives
+    result = replay(recording)
+    assert result.outcomes == {"rested": 1, "not_matched": 1}
+    check_against_naive(recording, result)
 
 
 @pytest.mark.parametrize("maker_first", [True, False])
@@ -220,6 +240,68 @@ def test_lobster_faults_have_their_outcome(tmp_path: Path) -> None:
     assert result.orders["order_id"].tolist() == [12]
     assert result.agreement is None
     check_against_naive(result.recording, result)
+
+
+def of_levels(folder: Path, first: str, *rows: str) -> Replay:
+    """The replay of LOBSTER rows, of which `first` is the order book after the first one and after all others."""
+    texts = "\n".join(rows) + "\n", (first + "\n") * len(rows)
+    return replay(read_lobster(*write_lobster(folder, texts)))
+
+
+def ends(result: Replay) -> list[tuple[int, ...]]:
+    """Size, what was left, whether it was cancelled and whether it is of the opening, of each life."""
+    lives = order_lives(result)
+    columns = lives.size, lives.left, lives.cancelled, lives.opening
+    return sorted(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def test_a_reduction_by_all_that_is_left_is_a_cancellation_of_it(tmp_path: Path) -> None:
+    (tmp_path / "messages.csv").write_text(
+        "1,1,10,100,100000,1\n2,2,10,40,100000,1\n3,2,10,60,100000,1\n"
+        "4,1,11,50,100000,1\n5,2,11,70,100000,1\n6,1,12,30,100000,1\n"
+    )
+    result = replay(read_lobster(tmp_path / "messages.csv"))
+    assert ends(result) == [(30, 30, False, False), (50, 50, True, False), (100, 60, True, False)]
+    check_against_naive(result.recording, result)
+
+
+def test_an_opening_level_lives_until_its_orders_are_gone(tmp_path: Path) -> None:
+    result = of_levels(
+        tmp_path,
+        "100100,30,100000,100,100200,20,99900,50,100300,10,99800,70",
+        "1,5,0,1,100050,1",
+        "2,2,90,40,100000,1",
+        "3,3,91,60,100000,1",  # the level is gone
+        "4,4,92,30,100100,-1",
+        "5,3,93,15,100200,-1",  # 5 are left
+        "6,1,94,10,99850,-1",  # meets the bid of 99900, which is taken off
+    )
+    assert result.outcomes == {"no_change": 1, "opening": 4, "crosses": 1}
+    assert ends(result) == [
+        (10, 10, False, False), (10, 10, False, True), (20, 5, False, True), (30, 0, False, True),
+        (50, 0, False, True), (70, 70, False, True), (100, 60, True, True),
+    ]  # fmt: skip
+    check_against_naive(result.recording, result)
+
+
+def test_of_two_opening_orders_that_cross_the_later_rests(tmp_path: Path) -> None:
+    result = small(tmp_path / "orders.csv", "1 10.0 500 deleted bid", "2 9.9 400 deleted ask")
+    assert len(result.recording.opening) == 2 and result.opened == 1
+    assert result.outcomes == {"ended_by_book": 1, "cancelled": 1}
+    assert ends(result) == [(400, 400, True, True)]
+    check_against_naive(result.recording, result)
+
+
+def test_a_replaced_order_is_never_larger_than_it_was(tmp_path: Path) -> None:
+    result = small(
+        tmp_path / "orders.csv",
+        "1 10.0 500 created bid",
+        "2 10.0 200 created ask",  # takes 200
+        "1 10.1 500 changed bid",  # before its execution shows
+        "3 10.1 300 created ask",  # takes the rest
+        "1 10.2 300 changed bid",
+    )
+    assert ends(result) == [(300, 0, False, False), (500, 300, True, False)]
 
 
 def test_the_tape_shows_what_was_replayed(tmp_path: Path) -> None:
@@ -259,7 +341,7 @@ def test_the_real_bitstamp_recording_is_accounted_for_event_by_event(real: Repla
     faults = {name: count for name, count in real.outcomes.items() if name in FAULTS}
     assert sum(faults.values()) < 100
     assert real.opened == len(recording.opening) == 182  # never created
-    assert faults["repeated_end"] == 21  # deleted twice
+    assert faults["repeated_end"] == 22  # 21 deleted twice, one changed after it was deleted
     assert faults["entered_after_end"] == 5  # deleted before it was created
     check_report(real)
 
