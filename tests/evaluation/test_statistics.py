@@ -129,3 +129,84 @@ def test_influence_values_give_the_error_of_the_certainty_equivalent():
 def test_finite_mean_leaves_out_what_is_undefined():
     assert statistics.finite_mean([1.0, math.nan, 3.0, math.inf]) == 2.0
     assert statistics.finite_mean([math.nan]) is None
+
+
+# ---- many looks, and what they cost
+
+
+def planted(kind, seeds, paths, random):
+    """Values (seeds, paths) of mean zero: effects of seeds, normal or skewed, of paths and of both, with fat tails."""
+    effect = random.standard_normal(seeds) if kind == "normal" else random.exponential(1.0, seeds) - 1.0
+    return 0.02 * effect[:, None] + 0.3 * random.standard_t(4, paths) + 0.5 * random.standard_t(4, (seeds, paths))
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("kind", ["normal", "skewed"])
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_two_level_intervals_hold_what_they_promise(kind, seeds):
+    """Between 93 and 97 % at nominal 95, within the simulation's own error (0.7 and 1.1 points)."""
+    random = np.random.default_rng(seeds)
+    student = [statistics.two_level_interval(planted(kind, seeds, 300, random)) for _ in range(1000)]
+    drawn = [statistics.two_level_bootstrap(planted(kind, seeds, 300, random), resamples=499) for _ in range(400)]
+    for intervals, error in ((student, 0.007), (drawn, 0.011)):
+        covered = np.mean([interval.low <= 0.0 <= interval.high for interval in intervals])
+        assert 0.93 - 2.0 * error <= covered <= 0.97 + 2.0 * error
+
+
+def test_a_planted_zero_is_significant_in_at_most_one_suite_of_twenty():
+    random = np.random.default_rng(8)
+    found = 0
+    for _ in range(300):
+        p_values = [statistics.two_level_p_value(planted("normal", 5, 60, random)) for _ in range(14)]
+        found += bool((statistics.holm(p_values) < 0.05).any())
+    assert found / 300 <= 0.05 + 2.0 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_p_value_and_interval_are_one_test():
+    random = np.random.default_rng(9)
+    for shift in (0.0, 0.05, 0.1):
+        values = planted("normal", 6, 80, random) + shift
+        p = statistics.two_level_p_value(values)
+        interval = statistics.two_level_interval(values, 1.0 - p)
+        assert min(abs(interval.low), abs(interval.high)) < 1e-9
+    assert statistics.two_level_p_value([[0.0, 0.0], [0.0, 0.0]]) == 1.0
+
+
+def test_holm_is_the_textbooks():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.5, 0.9]).tolist() == [1.0, 1.0] and statistics.holm([0.2]).tolist() == [0.2]
+
+
+def test_interquartile_mean_does_not_hear_a_diverged_seed():
+    values = np.random.default_rng(10).normal(1.0, 0.1, (8, 200))
+    values[3] = -50.0
+    interval = statistics.interquartile_mean(values)
+    assert interval.low < 1.0 < interval.high and interval.high - interval.low < 0.1
+    seeds = values.mean(axis=1)
+    assert interval.mean == pytest.approx(stats.trim_mean(seeds, 0.25))
+    assert statistics.interquartile_mean(values[:3]) == statistics.two_level_interval(values[:3])
+
+
+def test_probability_of_improvement():
+    values = np.random.default_rng(11).normal(0.5, 1.0, (5, 4000))
+    interval = statistics.probability_of_improvement(values)
+    assert interval.low < stats.norm.cdf(0.5) < interval.high
+    assert statistics.probability_of_improvement(np.zeros((3, 4))) == (0.5, 0.5, 0.5)
+    assert statistics.probability_of_improvement(np.array([[1.0, 1.0, 1.0, -1.0]])).high == 1.0
+
+
+def test_the_best_of_many_lucky_attempts_does_not_pass_the_deflated_sharpe_ratio():
+    """The best of 50 attempts without skill looks good alone, and like luck beside its fellows."""
+    random = np.random.default_rng(12)
+    alone, deflated = [], []
+    for _ in range(200):
+        attempts = random.normal(0.0, 1.0, (50, 250))
+        ratios = [statistics.sharpe_ratio(attempt) for attempt in attempts]
+        best = attempts[int(np.argmax(ratios))]
+        alone.append(statistics.deflated_sharpe_ratio(best, 1, 0.0))
+        deflated.append(statistics.deflated_sharpe_ratio(best, 50, float(np.std(ratios, ddof=1))))
+    assert np.mean(np.array(alone) > 0.95) > 0.8
+    assert 0.3 < np.mean(deflated) < 0.7 and np.mean(np.array(deflated) > 0.95) <= 0.05
+    skilled = statistics.deflated_sharpe_ratio(random.normal(1.0, 1.0, 250), 50, 0.06)
+    assert skilled > 0.999
+    assert statistics.deflated_sharpe_ratio(np.ones(5), 1, 0.0) is None
