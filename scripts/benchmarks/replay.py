@@ -128,12 +128,13 @@ def main() -> None:
     options = words.parse_args()
 
     levels = read_binance_levels(options.recording)
-    share, diffs, _ = replay_levels(levels).agreement
+    agreement = replay_levels(levels).agreement
     feed, removals = make_feed(levels)
     rows = repeated(feed, options.repeat, removals)
     print(f"{platform.machine()}, one core; {options.recording.name}: {len(feed)} events a pass, of which")
     print(f"{np.count_nonzero(feed['kind'] == TRADE)} trades; {options.repeat} passes a run, {len(rows)} events")
-    print(f"best bid and offer as recorded after {share:.4%} of {diffs} diffs")
+    if agreement is not None:
+        print(f"best bid and offer as recorded after {agreement[0]:.4%} of {agreement[1]} diffs")
 
     plays = {"bitquote": bitquote(levels, rows)}
     if importlib.util.find_spec("hftbacktest"):
