@@ -207,7 +207,7 @@ class _Reader:
                 raise InputError(f"{self.path}: holds no {name}")
         local, event = _rows(self.clock, 2).T
         clock = fit_clock(local, event * 10**6)
-        trades, quotes, changes = _rows(self.trades, 4), _rows(self.quotes, 6), _rows(self.book.changes, 4)
+        trades, quotes = _rows(self.trades, 4), _rows(self.quotes, 6)
         trade_time = trades[:, 0] * 10**6
         quote_time = np.where(quotes[:, 1] > 0, quotes[:, 1] * 10**6, clock.exchange_time(quotes[:, 0]))
         picture_time = np.array(self.book.picture_times, dtype=np.int64) * 10**6
@@ -233,7 +233,7 @@ class _Reader:
             start=start,
             tape=tape,
             changes=self.book.logged_changes(start),
-            tick=self._tick(np.concatenate((trades[:, 1], quotes[:, 2], quotes[:, 4], changes[:, 1])), tick),
+            tick=self._tick(np.concatenate((trades[:, 1], quotes[:, 2], quotes[:, 4], list(self.book.prices))), tick),
             clock=clock,
             messages=dict(self.counts),
             skipped=dict(self.skipped),

@@ -101,6 +101,21 @@ def test_a_feed_without_an_update_stays_at_its_snapshot(tmp_path: Path) -> None:
     assert result.report()
 
 
+@pytest.mark.parametrize("place", ["snapshot", "removal"])
+def test_a_level_off_the_grid_of_all_others_makes_the_tick_finer(tmp_path: Path, lines: list[Line], place: str) -> None:
+    """The level is of the snapshot and stays, or is removed without having been known: no change of it is logged."""
+    diff = lines[of_stream(lines, "depth")[-1]][1]["data"]
+    level = ["40.01000000", "0.00000000"]
+    if place == "snapshot":
+        diff, level = lines[of_stream(lines, "snapshot")[0]][1], ["40.01000000", "1.00000000"]
+    diff["b" if place == "removal" else "bids"].append(level)
+    result = replay_levels(read_binance_levels(write(tmp_path / "r.gz", lines)))
+    assert result.levels.recording.tick.size == 0.01
+    assert result.outcomes == naive(result)[0]
+    assert result.agreement is not None
+    assert result.agreement[0] == 1.0
+
+
 def test_quotes_that_begin_after_the_last_diff_are_not_compared(tmp_path: Path) -> None:
     lines = synthetic_lines("spot")
     last = lines[of_stream(lines, "depth")[-1]][1]["data"]["u"]
