@@ -11,7 +11,7 @@ import pytest
 from recordings import Line, of_stream, real_recording, synthetic_lines, write
 
 from bitquote.recorded import LevelReplay, read_binance_levels, replay_levels
-from bitquote.recorded.levels import LEVEL, OUTCOMES, UPDATE, allocate_levels, apply_levels
+from bitquote.recorded.levels import LEVEL, OUTCOMES, TRADE, UPDATE, allocate_levels, apply_levels
 from bitquote.recorded.orders import BEST, NO_PRICE
 
 
@@ -114,6 +114,24 @@ def test_a_level_off_the_grid_of_all_others_makes_the_tick_finer(tmp_path: Path,
     assert result.outcomes == naive(result)[0]
     assert result.agreement is not None
     assert result.agreement[0] == 1.0
+
+
+def test_streams_that_the_reader_skips_are_not_of_the_feed(tmp_path: Path, lines: list[Line]) -> None:
+    plain = read_binance_levels(write(tmp_path / "plain.gz", lines))
+    for channel in ("trade", "bookTicker"):
+        stream = lines[of_stream(lines, channel)[-1]][1]["stream"]
+        lines.append((lines[-1][0], {"stream": f"{stream}@foo", "data": {"s": "OTHER"}}))
+    levels = read_binance_levels(write(tmp_path / "r.gz", lines))
+    assert (levels.updates == plain.updates).all()
+    assert (levels.best == plain.best).all()
+    assert "other stream: abcusdt@trade@foo" in levels.recording.skipped
+
+
+def test_trades_before_the_first_diff_are_counted(recorded: Path, lines: list[Line]) -> None:
+    levels = read_binance_levels(recorded)
+    early = levels.recording.skipped["trade before the first depth diff"]
+    assert early > 0
+    assert early + np.count_nonzero(levels.updates["kind"] == TRADE) == len(of_stream(lines, "trade"))
 
 
 def test_quotes_that_begin_after_the_last_diff_are_not_compared(tmp_path: Path) -> None:
