@@ -1,7 +1,7 @@
 """Reader of raw Binance recordings (spot and USD-M futures), as hftbacktest's collector writes them.
 
-A gzip file of lines "<local time in ns> <JSON>": the combined streams `depth`, `bookTicker` and `trade`, and one REST
-depth snapshot. Streams: developers.binance.com, "WebSocket Streams" of the two markets.
+A plain or compressed file of lines "<local time in ns> <JSON>": the combined streams `depth`, `bookTicker` and `trade`,
+and one REST depth snapshot. Streams: developers.binance.com, "WebSocket Streams" of the two markets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from bitquote.errors import InputError, require_number
 from bitquote.market.simulation import Tape
 from bitquote.recorded.clock import fit_clock
 from bitquote.recorded.depth import Diff, Kind, LevelBook, follows, is_older, joins
-from bitquote.recorded.lines import read_lines
-from bitquote.recorded.message import Levels, Message
+from bitquote.recorded.message import Levels, Message, read_messages
 from bitquote.recorded.recording import Recording
 from bitquote.recorded.tick import UNITS, Tick, infer_tick
 
@@ -36,7 +35,7 @@ def read_binance(
     their corrected local time of arrival, which is later by about the median of `clock.latency`.
 
     Args:
-        path: The gzip file.
+        path: The file; plain, gzip, bzip2 or xz.
         tick: The tick that a configuration states, price units; it must agree with the one inferred.
         depth_interval: Seconds between depth pictures.
         depth_levels: Levels a side in a picture.
@@ -49,8 +48,8 @@ def read_binance(
     if tick is not None:
         require_number("tick", tick, 0.0, above=True)
     reader = _Reader(path, LevelBook(max(1, round(depth_interval * 1000)), depth_levels), sink or Sink())
-    for line, local, data in read_lines(path):
-        reader.add(Message(path, line, local, data))
+    for message in read_messages(path):
+        reader.add(message)
     return reader.recording(tick)
 
 

@@ -122,7 +122,7 @@ def hftbacktest(levels: LevelRecording, rows: np.ndarray, depth: str, both: bool
 def main() -> None:
     """Print the feed, and the rate of each replay."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("recording", type=Path, help="gzip file of hftbacktest's collector, spot or USD-M")
+    words.add_argument("recording", type=Path, help="file of hftbacktest's collector, spot or USD-M")
     words.add_argument("--seconds", type=float, default=10.0, help="wall time of each replay in all, at least")
     words.add_argument("--repeat", type=int, default=20, help="passes over the file in one run")
     options = words.parse_args()
