@@ -166,8 +166,8 @@ class _Feed(Sink):
         else:
             self.early += 1
 
-    def on_quote(self, message: Message, *quote: int) -> None:
-        self.quotes.append(quote)
+    def on_quote(self, message: Message, update: int, bid: int, bid_quantity: int, ask: int, ask_quantity: int) -> None:
+        self.quotes.append((update, bid, bid_quantity, ask, ask_quantity))
 
     def levels(self, recording: Recording) -> LevelRecording:
         """Everything collected, in the ticks of the recording."""
