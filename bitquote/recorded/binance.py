@@ -1,7 +1,7 @@
 """Reader of raw Binance recordings (spot and USD-M futures), as hftbacktest's collector writes them.
 
-A gzip file of lines "<local time in ns> <JSON>": the combined streams `depth`, `bookTicker` and `trade`, and one REST
-depth snapshot. Streams: developers.binance.com, "WebSocket Streams" of the two markets.
+A plain or compressed file of lines "<local time in ns> <JSON>": the combined streams `depth`, `bookTicker` and `trade`,
+and one REST depth snapshot. Streams: developers.binance.com, "WebSocket Streams" of the two markets.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from bitquote.errors import InputError, require_number
 from bitquote.market.simulation import Tape
 from bitquote.recorded.clock import fit_clock
 from bitquote.recorded.depth import Diff, Kind, LevelBook, follows, is_older, joins
-from bitquote.recorded.lines import read_lines
-from bitquote.recorded.message import Message
+from bitquote.recorded.message import Levels, Message, read_messages
 from bitquote.recorded.recording import Recording
 from bitquote.recorded.tick import UNITS, Tick, infer_tick
 
 
 def read_binance(
-    path: str | Path, *, tick: float | None = None, depth_interval: float = 1.0, depth_levels: int = 500
+    path: str | Path,
+    *,
+    tick: float | None = None,
+    depth_interval: float = 1.0,
+    depth_levels: int = 500,
+    sink: Sink | None = None,
 ) -> Recording:
     """Read and validate a recording; the clock offset is corrected and the book is rebuilt.
 
@@ -31,10 +35,11 @@ def read_binance(
     their corrected local time of arrival, which is later by about the median of `clock.latency`.
 
     Args:
-        path: The gzip file.
+        path: The file; plain, gzip, bzip2 or xz.
         tick: The tick that a configuration states, price units; it must agree with the one inferred.
         depth_interval: Seconds between depth pictures.
         depth_levels: Levels a side in a picture.
+        sink: Told of every message besides, once it is checked.
 
     Raises:
         InputError: one line that names the file and, where there is one, the line.
@@ -42,18 +47,38 @@ def read_binance(
     path = Path(path)
     if tick is not None:
         require_number("tick", tick, 0.0, above=True)
-    reader = _Reader(path, LevelBook(max(1, round(depth_interval * 1000)), depth_levels))
-    for line, local, data in read_lines(path):
-        reader.add(Message(path, line, local, data))
+    reader = _Reader(path, LevelBook(max(1, round(depth_interval * 1000)), depth_levels), sink or Sink())
+    for message in read_messages(path):
+        reader.add(message)
     return reader.recording(tick)
+
+
+class Sink:
+    """What wants more of a recording than its tape: every message in the order of the file. This one forgets them.
+
+    Prices and quantities are in `UNITS`, times in ms.
+    """
+
+    def on_snapshot(self, message: Message, bids: Levels, asks: Levels) -> None:
+        """The depth snapshot."""
+
+    def on_diff(self, message: Message, diff: Diff) -> None:
+        """A diff that the snapshot does not hold already; the first come right after it."""
+
+    def on_trade(self, message: Message, time: int, price: int, quantity: int, side: int) -> None:
+        """A trade in the book; the side is the taker's."""
+
+    def on_quote(self, message: Message, update: int, bid: int, bid_quantity: int, ask: int, ask_quantity: int) -> None:
+        """A best bid and offer, with its update id."""
 
 
 class _Reader:
     """Collects the messages of one recording in file order, each checked as it comes."""
 
-    def __init__(self, path: Path, book: LevelBook) -> None:
+    def __init__(self, path: Path, book: LevelBook, sink: Sink) -> None:
         self.path = path
         self.book = book
+        self.sink = sink
         self.kind: Kind = "spot"
         self.symbol = ""
         self.counts: Counter[str] = Counter()
@@ -106,19 +131,22 @@ class _Reader:
         if origin != "MARKET":  # USD-M: liquidation by the insurance fund, for example
             self.skipped[f"trade outside the book: {origin}"] += 1
             return
-        self.trades.extend((time, price, quantity, -1 if buyer_is_maker else 1))
+        trade = time, price, quantity, -1 if buyer_is_maker else 1
+        self.trades.extend(trade)
+        self.sink.on_trade(message, *trade)
 
     def _add_quote(self, message: Message) -> None:
         self._check_symbol(message)
         if "E" in message.data:
             self._check_clock(message, "best bid and offer event time")
-        self._ascending(message, "best bid and offer update id", message.integer("u"))
+        update = self._ascending(message, "best bid and offer update id", message.integer("u"))
         time = message.time("T") if "T" in message.data else 0
         self._ascending(message, "best bid and offer time", time)
         bid, bid_quantity, ask, ask_quantity = (message.positive(key) for key in "bBaA")
         if bid >= ask:
             message.fault(f"the book is crossed: bid {message.data['b']} is not below ask {message.data['a']}")
         self.quotes.extend((message.local, time, bid, bid_quantity, ask, ask_quantity))
+        self.sink.on_quote(message, update, bid, bid_quantity, ask, ask_quantity)
 
     def _add_diff(self, message: Message) -> None:
         self._check_symbol(message)
@@ -157,6 +185,7 @@ class _Reader:
         self.snapshot = last
         self.book.set_levels(bids, asks)
         self._check_uncrossed(message)
+        self.sink.on_snapshot(message, bids, asks)
         for waiting in self.waiting:
             self._apply(*waiting, last)
         self.waiting.clear()
@@ -171,6 +200,7 @@ class _Reader:
             self.joined = True
         self.book.apply(diff)
         self._check_uncrossed(message)
+        self.sink.on_diff(message, diff)
 
     def _check_uncrossed(self, message: Message) -> None:
         if self.book.is_crossed():
@@ -181,7 +211,7 @@ class _Reader:
         if not isinstance(symbol, str) or not symbol:
             message.fault(f"'s' is {symbol!r}: must be the symbol")
         if self.symbol not in ("", symbol):
-            message.fault(f"the symbol is {symbol}, but the recording began with {self.symbol}")
+            message.fault(f"the symbol is {symbol!r}, but the recording began with {self.symbol!r}")
         self.symbol = symbol
 
     def _check_clock(self, message: Message, name: str) -> None:
@@ -207,7 +237,7 @@ class _Reader:
                 raise InputError(f"{self.path}: holds no {name}")
         local, event = _rows(self.clock, 2).T
         clock = fit_clock(local, event * 10**6)
-        trades, quotes, changes = _rows(self.trades, 4), _rows(self.quotes, 6), _rows(self.book.changes, 4)
+        trades, quotes = _rows(self.trades, 4), _rows(self.quotes, 6)
         trade_time = trades[:, 0] * 10**6
         quote_time = np.where(quotes[:, 1] > 0, quotes[:, 1] * 10**6, clock.exchange_time(quotes[:, 0]))
         picture_time = np.array(self.book.picture_times, dtype=np.int64) * 10**6
@@ -233,7 +263,7 @@ class _Reader:
             start=start,
             tape=tape,
             changes=self.book.logged_changes(start),
-            tick=self._tick(np.concatenate((trades[:, 1], quotes[:, 2], quotes[:, 4], changes[:, 1])), tick),
+            tick=self._tick(np.concatenate((trades[:, 1], quotes[:, 2], quotes[:, 4], list(self.book.prices))), tick),
             clock=clock,
             messages=dict(self.counts),
             skipped=dict(self.skipped),

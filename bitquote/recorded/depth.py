@@ -65,6 +65,7 @@ class LevelBook:
     Attributes:
         interval: Exchange time between pictures, ms; one is taken at the first diff in each interval.
         levels: Levels a side in a picture.
+        prices: Every price that a snapshot or a diff has named, changed or not.
     """
 
     interval: int
@@ -73,6 +74,7 @@ class LevelBook:
     asks: dict[int, int] = field(default_factory=dict)
     best_bid: int = 0  # price; meaningless while the side is empty
     best_ask: int = 0
+    prices: set[int] = field(default_factory=set)
     picture_times: list[int] = field(default_factory=list)  # ms
     pictures: list[np.ndarray] = field(default_factory=list)
     change_times: array[int] = field(default_factory=lambda: array("q"))  # ms
@@ -82,10 +84,12 @@ class LevelBook:
         """Start from a snapshot, which has at least one level a side."""
         self.bids, self.asks = dict(bids), dict(asks)
         self.best_bid, self.best_ask = max(self.bids), min(self.asks)
+        self.prices.update(self.bids, self.asks)
 
     def apply(self, diff: Diff) -> None:
         """Apply a diff's absolute quantities, log them, and take a picture if one is due."""
         for side, book, changed in ((1, self.bids, diff.bids), (-1, self.asks, diff.asks)):
+            self.prices.update(price for price, _ in changed)
             for price, quantity in changed:
                 before = book.pop(price, 0)
                 if quantity:

@@ -8,6 +8,7 @@ tells only what the book is after all of it: so no step on the way crosses.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,8 @@ from bitquote.book.matching import (
 )
 from bitquote.book.state import NONE, BookState, in_window, level_at, rank_of, side_index
 from bitquote.compilation import inlined, kernel
-from bitquote.recorded.binance import read_binance
-from bitquote.recorded.depth import Diff, is_older
-from bitquote.recorded.lines import read_lines
+from bitquote.recorded.binance import Sink, read_binance
+from bitquote.recorded.depth import Diff
 from bitquote.recorded.message import Levels, Message
 from bitquote.recorded.orders import BEST
 from bitquote.recorded.recording import Recording
@@ -69,11 +69,13 @@ class LevelRecording:
     """The feed of a recording from its snapshot on.
 
     Attributes:
-        recording: The same file as `read_binance` gives it; its tick is the tick here.
+        recording: The same file as `read_binance` gives it; its tick is the tick here. Skipped are also the trades
+            before the first diff.
         lot: The largest step on which every recorded quantity lies, base units.
         opening: UPDATE (m,), the levels of the snapshot.
         updates: UPDATE (n,), levels and trades in the order of the file.
-        stops: int64 (diffs,), how many updates there are up to the end of each diff.
+        stops: int64 (diffs,), how many updates there are up to the end of each diff; an empty diff has none of its own.
+        lines: int32 (diffs,), where each diff is in the file.
         best: BEST (diffs,), what the best-bid-and-offer stream said last up to the diff's last update id; of quantity 0
             where it had said nothing.
     """
@@ -83,6 +85,7 @@ class LevelRecording:
     opening: np.ndarray
     updates: np.ndarray
     stops: np.ndarray
+    lines: np.ndarray
     best: np.ndarray
 
 
@@ -101,97 +104,79 @@ class LevelReplay:
     best: np.ndarray
 
     @property
-    def agreement(self) -> tuple[float, int, list[int]]:
+    def agreement(self) -> tuple[float, int, list[int]] | None:
         """Share of the diffs after which the rebuilt best bid and offer, quantities included, are the recorded ones;
-        the number of diffs compared; the last lines of the first diffs where they are not.
+        the number of diffs compared; the lines of the first diffs where they are not. None: there is no best bid and
+        offer from before the end of the last diff.
         """
         compared = self.levels.best["bid_quantity"] > 0
+        if not compared.any():
+            return None
         equal = (self.best == self.levels.best)[compared]
-        lines = self.levels.updates["line"][self.levels.stops - 1][compared]
-        return float(equal.mean()), len(equal), lines[~equal][:5].tolist()
+        return float(equal.mean()), len(equal), self.levels.lines[compared][~equal][:5].tolist()
 
     def report(self) -> str:
         """Lines for a reader: every update accounted for."""
         total = len(self.levels.updates)
-        share, compared, first = self.agreement
         lines = [f"{self.levels.recording.path}: {total} updates after {len(self.levels.opening)} levels"]
         for name, count in self.outcomes.items():
             lines.append(f"  {count:>9} {count / total:7.2%} {name}: {OUTCOMES[name]}")
-        where = f"; the first others are the diffs of lines {', '.join(map(str, first))}" if first else ""
-        lines.append(f"best bid and offer as recorded after {share:.4%} of {compared} diffs{where}")
+        if self.agreement is not None:
+            share, compared, first = self.agreement
+            where = f"; the first others are the diffs of lines {', '.join(map(str, first))}" if first else ""
+            lines.append(f"best bid and offer as recorded after {share:.4%} of {compared} diffs{where}")
         return "\n".join(lines)
 
 
 def read_binance_levels(path: str | Path) -> LevelRecording:
-    """Read and validate a Binance recording as `read_binance` does, and keep each update of a level, and each trade.
+    """Read and validate a Binance recording as `read_binance` does, and keep each update of a level.
+
+    Kept is each trade too, from the first diff after the snapshot on: the book of those before is not known, and they
+    are counted in `recording.skipped`.
 
     Raises:
         InputError: one line that names the file and, where there is one, the line.
     """
-    path = Path(path)
-    recording = read_binance(path)
-    feed = _Feed(recording)
-    for line, local, data in read_lines(path):
-        feed.add(Message(path, line, local, data))
-    return feed.levels()
+    feed = _Feed()
+    return feed.levels(read_binance(path, sink=feed))
 
 
-class _Feed:
-    """Collects the feed from lines that `read_binance` has checked."""
+class _Feed(Sink):
+    """Collects the feed; prices and quantities in UNITS."""
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        self.opening: list[tuple[int, ...]] = []  # UPDATE, price and quantity in UNITS
-        self.updates: list[tuple[int, ...]] = []
-        self.stops: list[int] = []
-        self.ids: list[int] = []  # last update id of each diff
+    def __init__(self) -> None:
+        self.opening: list[tuple[int, ...]] = []  # UPDATE
+        self.updates: list[tuple[int, ...]] = []  # UPDATE
+        self.diffs: list[tuple[int, ...]] = []  # time, last update id, line, its stop
         self.quotes: list[tuple[int, ...]] = []  # update id, BEST
-        self.waiting: list[tuple[Message, Diff]] = []
-        self.snapshot: int | None = None
+        self.early = 0  # trades before the first diff
 
-    def add(self, message: Message) -> None:
-        data = message.data
-        if "lastUpdateId" in data:
-            if self.snapshot is None:
-                self.snapshot = snapshot = message.integer("lastUpdateId")
-                self.opening = _rows(message, 0, message.levels("bids"), message.levels("asks"))
-                for waiting in self.waiting:
-                    self._apply(*waiting, snapshot)
-            return
-        message = message._replace(data=data["data"])
-        channel = data["stream"].partition("@")[2].partition("@")[0]
-        if channel == "depth":
-            self._add_diff(message)
-        elif channel == "bookTicker":
-            self.quotes.append((message.integer("u"), *(message.positive(key) for key in "bBaA")))
-        elif channel == "trade" and self.stops and message.data.get("X", "MARKET") == "MARKET":
-            side = -1 if message.data["m"] else 1
-            time = message.time("T") * 10**6
-            self.updates.append((time, message.positive("p"), message.positive("q"), message.line, side, TRADE))
+    def on_snapshot(self, message: Message, bids: Levels, asks: Levels) -> None:
+        self.opening = _rows(message, 0, bids, asks)
 
-    def _add_diff(self, message: Message) -> None:
-        usdm = self.recording.kind == "usdm"
-        ids = message.integer("U"), message.integer("u"), message.integer("pu") if usdm else -1
-        diff = Diff(message.time("T" if usdm else "E"), *ids, message.levels("b"), message.levels("a"))
-        if self.snapshot is None:
-            self.waiting.append((message, diff))
-        else:
-            self._apply(message, diff, self.snapshot)
-
-    def _apply(self, message: Message, diff: Diff, snapshot: int) -> None:
-        if is_older(self.recording.kind, diff, snapshot):
-            return
-        rows = _rows(message, diff.time * 10**6, diff.bids, diff.asks)
+    def on_diff(self, message: Message, diff: Diff) -> None:
+        time = diff.time * 10**6
+        rows = _rows(message, time, diff.bids, diff.asks)
         self.updates += sorted(rows, key=lambda row: row[2] > 0)  # stable: the removals first
-        self.stops.append(len(self.updates))
-        self.ids.append(diff.last)
+        self.diffs.append((time, diff.last, message.line, len(self.updates)))
 
-    def levels(self) -> LevelRecording:
+    def on_trade(self, message: Message, time: int, price: int, quantity: int, side: int) -> None:
+        if self.diffs:
+            self.updates.append((time * 10**6, price, quantity, message.line, side, TRADE))
+        else:
+            self.early += 1
+
+    def on_quote(self, message: Message, update: int, bid: int, bid_quantity: int, ask: int, ask_quantity: int) -> None:
+        self.quotes.append((update, bid, bid_quantity, ask, ask_quantity))
+
+    def levels(self, recording: Recording) -> LevelRecording:
+        """Everything collected, in the ticks of the recording."""
         opening, updates = np.array(self.opening, UPDATE), np.array(self.updates, UPDATE)
         quotes = np.array(self.quotes, np.int64)
-        said = np.searchsorted(quotes[:, 0], self.ids, side="right") - 1
-        best = np.zeros(len(self.ids), BEST)
-        tick = round(self.recording.tick.size * UNITS)
+        times, ids, lines, stops = np.array(self.diffs, np.int64).T.copy()
+        said = np.searchsorted(quotes[:, 0], ids, side="right") - 1
+        best = np.zeros(len(ids), BEST)
+        tick = round(recording.tick.size * UNITS)
         quantities = np.concatenate((opening["quantity"], updates["quantity"], quotes[:, 2], quotes[:, 4]))
         lot = int(np.gcd.reduce(quantities))
         for rows in (opening, updates):
@@ -201,8 +186,11 @@ class _Feed:
             ("bid", 1, tick), ("bid_quantity", 2, lot), ("ask", 3, tick), ("ask_quantity", 4, lot),
         ):  # fmt: skip
             best[name] = np.where(said >= 0, quotes[said, column] // unit, 0)
-        opening["time"] = updates["time"][0]
-        return LevelRecording(self.recording, lot / UNITS, opening, updates, np.array(self.stops), best)
+        opening["time"] = times[0]
+        if self.early:
+            skipped = {**recording.skipped, "trade before the first depth diff": self.early}
+            recording = dataclasses.replace(recording, skipped=skipped)
+        return LevelRecording(recording, lot / UNITS, opening, updates, stops, lines.astype(np.int32), best)
 
 
 def _rows(message: Message, time: int, bids: Levels, asks: Levels) -> list[tuple[int, ...]]:
@@ -235,18 +223,26 @@ def apply_levels(book, updates, stops, best, outcomes):
     """Apply updates (UPDATE); write the best bid and offer at each stop, and count outcomes (int64, by `OUTCOMES`)."""
     stop = 0
     for i in range(updates.size):
+        stop = _write_best(book, stops, best, stop, i)
         update = updates[i]
         if update.kind == LEVEL:
             outcomes[set_level(book, update)] += 1
         else:
             outcomes[_TRADE] += 1
-        if stop < stops.size and stops[stop] == i + 1:
-            row = best[stop]
-            row.bid = best_price(book, 1)
-            row.ask = best_price(book, -1)
-            row.bid_quantity = 0 if row.bid == NO_PRICE else level_quantity(book, 1, row.bid)
-            row.ask_quantity = 0 if row.ask == NO_PRICE else level_quantity(book, -1, row.ask)
-            stop += 1
+    _write_best(book, stops, best, stop, updates.size)
+
+
+@kernel
+def _write_best(book, stops, best, stop, done):
+    """Write the best bid and offer at each stop that `done` updates have reached; the next stop."""
+    while stop < stops.size and stops[stop] <= done:
+        row = best[stop]
+        row.bid = best_price(book, 1)
+        row.ask = best_price(book, -1)
+        row.bid_quantity = 0 if row.bid == NO_PRICE else level_quantity(book, 1, row.bid)
+        row.ask_quantity = 0 if row.ask == NO_PRICE else level_quantity(book, -1, row.ask)
+        stop += 1
+    return stop
 
 
 @inlined

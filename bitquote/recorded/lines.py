@@ -1,21 +1,19 @@
-"""Lines of a gzip recording, one at a time: a local time stamp in nanoseconds, a space, a JSON object."""
+"""Lines of a recording, one at a time, plain or compressed; the file's first bytes tell, and not its name."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
-import json
-import re
+import lzma
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bitquote.errors import InputError
 
-MAX_LINE_BYTES = 16 * 2**20
-"""A REST snapshot of 5 000 levels a side takes 0.4 MB; a longer line is no message, and is never held whole."""
-
-_stamp = re.compile(rb"[1-8]\d{18}").fullmatch  # 2001 to 2255; more would not fit 64 bits
+_OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
 
 
 def fault(path: Path, line: int, problem: str) -> NoReturn:
@@ -24,57 +22,39 @@ def fault(path: Path, line: int, problem: str) -> NoReturn:
     raise InputError(f"{path}, line {line}: {problem}")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield (line number from 1, local time in nanoseconds since 1970, message) of a gzip file.
+def read_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line with its end) of a plain, gzip, bzip2 or xz file.
 
-    The file is decompressed as it is read, so memory is bounded by `MAX_LINE_BYTES` whatever the compression ratio.
+    The file is decompressed as it is read, so memory is bounded whatever the compression ratio: of a line of more than
+    `longest` bytes come the first `longest` + 1, which the caller refuses.
 
     Raises:
-        InputError: the file is missing, a directory, empty, not gzip, truncated or corrupted; a line is too long, has
-            no time stamp, is not a JSON object, or its time stamp runs backwards.
+        InputError: the file is missing, a directory, not to be read, empty, truncated or corrupted.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory, not a recording")
     number = 0
-    latest = 0
     try:
-        with gzip.open(path, "rb") as stream:
-            while text := stream.readline(MAX_LINE_BYTES + 1):
+        with _opened(path) as stream:
+            while line := stream.readline(longest + 1):
                 number += 1
-                stamp, message = _split(path, number, text)
-                if stamp < latest:
-                    fault(path, number, f"the local time runs backwards by {(latest - stamp) * 1e-9:.6f} s")
-                latest = stamp
-                yield number, stamp, message
+                yield number, line
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory, not a recording") from None
     except EOFError:
-        fault(path, number + 1, "the gzip file is truncated here")
-    except (gzip.BadGzipFile, zlib.error) as problem:
-        if number == 0:
-            raise InputError(f"{path}: is not a gzip file ({problem})") from None
-        fault(path, number + 1, f"the gzip data are corrupted ({problem})")
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+        fault(path, number + 1, "the compressed file is truncated here")
+    except (OSError, zlib.error, lzma.LZMAError) as problem:
+        if reason := getattr(problem, "strerror", None):  # of the system; gzip and bzip2 raise OSError without one
+            raise InputError(f"{path}: cannot be read ({reason})") from None
+        fault(path, number + 1, f"the compressed data are corrupted ({problem})")
     if number == 0:
         raise InputError(f"{path}: is empty")
 
 
-def _split(path: Path, number: int, text: bytes) -> tuple[int, dict[str, Any]]:
-    """The time stamp and the JSON object of one line."""
-    if len(text) > MAX_LINE_BYTES:
-        fault(path, number, f"the line is longer than {MAX_LINE_BYTES} bytes")
-    stamp, _, body = text.partition(b" ")
-    if _stamp(stamp) is None:
-        fault(
-            path,
-            number,
-            f"starts with {text[:24]!r}: must start with a time stamp of 19 digits (ns) and a space",
-        )
-    try:
-        message = json.loads(body)
-    except (ValueError, RecursionError) as problem:
-        fault(path, number, f"broken JSON ({problem})")
-    if not isinstance(message, dict):
-        fault(path, number, f"the JSON is a {type(message).__name__}: must be an object")
-    return int(stamp), message
+def _opened(path: Path) -> BufferedIOBase:
+    with path.open("rb") as stream:
+        start = stream.read(6)
+    for magic, opener in _OPENERS:
+        if start.startswith(magic):
+            return opener(path, "rb")
+    return path.open("rb")

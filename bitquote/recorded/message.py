@@ -1,20 +1,26 @@
-"""One line of a recording with its fields checked as they are asked for."""
+"""Lines of a local time stamp (ns), a space and a JSON object, whose fields are checked as they are asked for."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from bitquote.recorded.lines import fault
+from bitquote.recorded.lines import fault, read_lines
 from bitquote.recorded.tick import UNITS
 
 Levels = list[tuple[int, int]]
 """(price, absolute quantity) in `UNITS`; quantity 0 removes the level."""
 
+MAX_LINE_BYTES = 16 * 2**20
+"""A REST snapshot of 5 000 levels a side takes 0.4 MB; a longer line is no message, and is never held whole."""
+
 HIGHEST = 2**62
 DAY_MS = 86_400_000
 
+_stamp = re.compile(rb"[1-8]\d{18}").fullmatch  # 2001 to 2255; more would not fit 64 bits
 _decimal = re.compile(r"(\d{1,9})(?:\.(\d{1,8})0*)?", re.ASCII).fullmatch
 
 
@@ -70,3 +76,34 @@ class Message(NamedTuple):
             self.fault(f"'{key}' holds {text!r}: must be a decimal number in quotes, of at most 8 decimals")
         whole, fraction = match.groups()
         return int(whole) * UNITS + int((fraction or "").ljust(8, "0"))
+
+
+def read_messages(path: Path) -> Iterator[Message]:
+    """Yield the messages of a plain or compressed file.
+
+    Raises:
+        InputError: the file cannot be read; a line is too long, has no time stamp, is not a JSON object, or its time
+            stamp runs backwards.
+    """
+    latest = 0
+    for number, line in read_lines(path, MAX_LINE_BYTES):
+        message = _decoded(path, number, line)
+        if message.local < latest:
+            message.fault(f"the local time runs backwards by {(latest - message.local) * 1e-9:.6f} s")
+        latest = message.local
+        yield message
+
+
+def _decoded(path: Path, number: int, line: bytes) -> Message:
+    if len(line) > MAX_LINE_BYTES:
+        fault(path, number, f"the line is longer than {MAX_LINE_BYTES} bytes")
+    stamp, _, body = line.partition(b" ")
+    if _stamp(stamp) is None:
+        fault(path, number, f"starts with {line[:24]!r}: must start with a time stamp of 19 digits (ns) and a space")
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as problem:
+        fault(path, number, f"broken JSON ({problem})")
+    if not isinstance(data, dict):
+        fault(path, number, f"the JSON is a {type(data).__name__}: must be an object")
+    return Message(path, number, int(stamp), data)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from bitquote.errors import InputError, require_choice
 from bitquote.recorded.binance import read_binance
 from bitquote.recorded.bitstamp import read_bitstamp
 from bitquote.recorded.levels import LevelRecording, read_binance_levels
+from bitquote.recorded.lines import read_lines
 from bitquote.recorded.lobster import read_lobster
 from bitquote.recorded.orders import OrderRecording
 from bitquote.recorded.recording import Recording
-from bitquote.recorded.rows import UNREADABLE, opened
 
 _STARTS = {
     "binance": re.compile(rb"\d{19} "),
@@ -21,20 +23,16 @@ _STARTS = {
 }
 FORMATS = tuple(_STARTS)
 
+_Read = TypeVar("_Read")
+
 
 def recording_format(path: str | Path) -> str:
     """One of `FORMATS`, told by a file's first bytes once it is decompressed.
 
     Raises:
-        InputError: it begins like none of them.
+        InputError: it cannot be read, or begins like none of them.
     """
-    try:
-        with opened(Path(path)) as stream:
-            start = stream.read(64)
-    except UNREADABLE:
-        start = b""
-    if not start:
-        return "bitstamp"  # whose reader says what is wrong with a file that cannot be read
+    _, start = next(read_lines(Path(path), 64))
     for name, begins in _STARTS.items():
         if begins.match(start):
             return name
@@ -58,27 +56,22 @@ def open_recording(
     Raises:
         InputError: one line that names the file, and the line where there is one.
     """
-    if _format(path, format, order_book) == "binance":
-        return read_binance(path)
-    return _orders(path, format, order_book)
+    return _open(read_binance, path, format, order_book)
 
 
 def open_updates(
     path: str | Path, format: str | None = None, order_book: str | Path | None = None
 ) -> LevelRecording | OrderRecording:
     """The same for a replay: of Binance every update of a level, which `replay_levels` takes."""
-    if _format(path, format, order_book) == "binance":
-        return read_binance_levels(path)
-    return _orders(path, format, order_book)
+    return _open(read_binance_levels, path, format, order_book)
 
 
-def _orders(path: str | Path, format: str | None, order_book: str | Path | None) -> OrderRecording:
-    lobster = _format(path, format, order_book) == "lobster"
-    return read_lobster(path, order_book) if lobster else read_bitstamp(path)
-
-
-def _format(path: str | Path, format: str | None, order_book: str | Path | None) -> str:
+def _open(
+    of_binance: Callable[[str | Path], _Read], path: str | Path, format: str | None, order_book: str | Path | None
+) -> _Read | OrderRecording:
     name = recording_format(path) if format is None else require_choice("format", format, FORMATS)
-    if order_book is not None and name != "lobster":
+    if name == "lobster":
+        return read_lobster(path, order_book)
+    if order_book is not None:
         raise InputError(f"order_book is {order_book}: it belongs to LOBSTER's messages, and {path} is of {name}")
-    return name
+    return of_binance(path) if name == "binance" else read_bitstamp(path)

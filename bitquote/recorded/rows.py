@@ -1,31 +1,21 @@
-"""Rows of a CSV recording, one at a time, plain or compressed: each must match its columns to the byte.
+"""Rows of a CSV recording, one at a time: each must match its columns to the byte.
 
-The compression is told by the file's first bytes and not by its name. Rows are matched by one regular expression a
-format, so that nothing in a file is ever evaluated, and a number too long for 64 bits is no number.
+Rows are matched by one regular expression a format, so that nothing in a file is ever evaluated, and a number too long
+for 64 bits is no number.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from bitquote.errors import InputError
-from bitquote.recorded.lines import fault
+from bitquote.recorded.lines import fault, read_lines
 
 MAX_ROW_BYTES = 2**16
 """An order-book row of 200 levels takes 16 kB; a longer row is none, and is never held whole."""
-
-_OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
-_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError)
-UNREADABLE = (OSError, EOFError, *_DAMAGED)
-"""What reading a missing, truncated or damaged file raises."""
 
 
 class Column(NamedTuple):
@@ -48,50 +38,27 @@ def read_rows(
         periodic: Whether the columns come again and again, as often in every row as in the first.
 
     Raises:
-        InputError: the file is missing, a directory, empty, truncated or corrupted; its header or a row is another.
+        InputError: the file cannot be read; it has no row; its header or a row is another.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory, not a recording")
     match = _matcher(columns)
     number = 0
-    try:
-        with opened(path) as stream:
-            while row := stream.readline(MAX_ROW_BYTES + 1):
-                number += 1
-                if header and number == 1:
-                    _check_header(path, row, columns)
-                    continue
-                if periodic and number == 1:
-                    columns *= max(1, (row.count(b",") + 1) // len(columns))
-                    match = _matcher(columns)
-                values = match(row)
-                if values is None:
-                    _explain(path, number, row, columns)
-                yield number, values.groups()
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except EOFError:
-        fault(path, number + 1, "the compressed file is truncated here")
-    except _DAMAGED as problem:
-        fault(path, number + 1, f"the compressed data are corrupted ({problem})")
-    except OSError as problem:  # bzip2 has no error of its own
-        raise InputError(f"{path}: cannot be read after line {number} ({problem.strerror or problem})") from None
+    for number, row in read_lines(path, MAX_ROW_BYTES):
+        if header and number == 1:
+            _check_header(path, row, columns)
+            continue
+        if periodic and number == 1:
+            columns *= max(1, (row.count(b",") + 1) // len(columns))
+            match = _matcher(columns)
+        values = match(row)
+        if values is None:
+            _explain(path, number, row, columns)
+        yield number, values.groups()
     if number <= header:
         raise InputError(f"{path}: is empty")
 
 
 def _matcher(columns: tuple[Column, ...]) -> Callable[[bytes], re.Match[bytes] | None]:
     return re.compile(b",".join(column.pattern for column in columns) + rb"\r?\n").fullmatch
-
-
-def opened(path: Path) -> BufferedIOBase:
-    """The file's bytes, decompressed if they begin like one of the compressions."""
-    with path.open("rb") as stream:
-        start = stream.read(6)
-    for magic, opener in _OPENERS:
-        if start.startswith(magic):
-            return opener(path, "rb")
-    return path.open("rb")
 
 
 def _check_header(path: Path, row: bytes, columns: tuple[Column, ...]) -> None:

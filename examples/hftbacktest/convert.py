@@ -3,7 +3,7 @@
     python convert.py RECORDING OUTPUT.npz
 
 bitquote's reader checks the recording (no gap in its ids, no crossed book), fits the recorder's clock and infers the
-tick. A second pass over the same lines keeps what hftbacktest needs and a tape does not: when each message came.
+tick. A sink beside it keeps what hftbacktest needs and a tape does not: when each message came.
 
 - `exch_ts` is the exchange's transaction time. Spot best bids and offers carry none: theirs is the time of arrival, as
   on bitquote's tape, which is later by about the median latency.
@@ -38,8 +38,8 @@ from numba import njit
 
 from bitquote.errors import InputError
 from bitquote.recorded import Recording, read_binance
-from bitquote.recorded.depth import Diff, is_older
-from bitquote.recorded.lines import read_lines
+from bitquote.recorded.binance import Sink
+from bitquote.recorded.depth import Diff
 from bitquote.recorded.message import Levels, Message
 from bitquote.recorded.tick import UNITS
 
@@ -86,72 +86,46 @@ class _Rows:
         return events
 
 
+class _Collected(Sink):
+    """Trades, and everything about the book, from the snapshot on."""
+
+    def __init__(self) -> None:
+        self.trades, self.depth = _Rows(), _Rows()
+        self.snapshot: tuple[int, Levels, Levels] = 0, [], []  # with its time of arrival
+        self.joined = False
+
+    def on_snapshot(self, message: Message, bids: Levels, asks: Levels) -> None:
+        self.snapshot = message.local, bids, asks
+
+    def on_diff(self, message: Message, diff: Diff) -> None:
+        snapshot, bids, asks = self.snapshot
+        time, arrival = diff.time * MILLISECOND, max(message.local, snapshot)  # those before the snapshot had to wait
+        if not self.joined:  # of the snapshot's own time nothing is known, but that it is no later
+            self.depth.add_levels(DEPTH_SNAPSHOT_EVENT, time, arrival, bids, asks)
+        self.joined = True
+        self.depth.add_levels(DEPTH_EVENT, time, arrival, diff.bids, diff.asks)
+
+    def on_trade(self, message: Message, time: int, price: int, quantity: int, side: int) -> None:
+        if self.joined:
+            flags = TRADE_EVENT | (BUY_EVENT if side > 0 else SELL_EVENT)
+            self.trades.add(flags, time * MILLISECOND, message.local, price, quantity)
+
+    def on_quote(self, message: Message, update: int, bid: int, bid_quantity: int, ask: int, ask_quantity: int) -> None:
+        if self.joined:
+            time = message.time("T") * MILLISECOND if "T" in message.data else _UNKNOWN
+            for side, price, quantity in ((SELL_EVENT, ask, ask_quantity), (BUY_EVENT, bid, bid_quantity)):
+                self.depth.add(DEPTH_BBO_EVENT | side, time, message.local, price, quantity)
+
+
 def convert(path: str | Path) -> Converted:
     """Read a recording (spot or USD-M) and convert it; `InputError`, one line, for a file that is no good."""
-    recording = read_binance(path)
-    trades, depth = _collect(Path(path), recording)
+    collected = _Collected()
+    recording = read_binance(path, sink=collected)
+    trades, depth = collected.trades, collected.depth
     quantities = np.array(trades.numbers[4::5] + depth.numbers[4::5], np.int64)
     lot = int(np.gcd.reduce(quantities)) / UNITS
     events = np.concatenate([trades.events(recording), _fused(depth.events(recording), recording.tick.size, lot)])
     return Converted(_ordered(events), recording, lot)
-
-
-def _collect(path: Path, recording: Recording) -> tuple[_Rows, _Rows]:
-    """Trades, and everything about the book, from the snapshot on."""
-    trades, depth = _Rows(), _Rows()
-    waiting: list[Diff] = []  # diffs that came before the snapshot
-    snapshot: Message | None = None
-    joined = False
-
-    def apply(diff: Diff, snapshot: Message, arrival: int) -> None:
-        nonlocal joined
-        if is_older(recording.kind, diff, snapshot.integer("lastUpdateId")):
-            return
-        if not joined:  # of the snapshot's own time nothing is known, but that it is no later
-            bids, asks = snapshot.levels("bids"), snapshot.levels("asks")
-            depth.add_levels(DEPTH_SNAPSHOT_EVENT, diff.time, arrival, bids, asks)
-        joined = True
-        depth.add_levels(DEPTH_EVENT, diff.time, arrival, diff.bids, diff.asks)
-
-    for line, local, data in read_lines(path):
-        if "lastUpdateId" in data:
-            if snapshot is None:
-                snapshot = Message(path, line, local, data)
-                for diff in waiting:
-                    apply(diff, snapshot, local)
-            continue
-        message = Message(path, line, local, data["data"])
-        channel = data["stream"].partition("@")[2].partition("@")[0]
-        if channel == "depth" and snapshot is None:
-            waiting.append(_diff(message))
-        elif channel == "depth":
-            apply(_diff(message), snapshot, local)
-        elif joined and channel == "bookTicker":
-            _add_quote(depth, message)
-        elif joined and channel == "trade":
-            _add_trade(trades, message)
-    return trades, depth
-
-
-def _diff(message: Message) -> Diff:
-    """With its time in ns."""
-    time = message.time("T" if "T" in message.data else "E") * MILLISECOND
-    ids = message.integer("U"), message.integer("u"), message.data.get("pu", -1)
-    return Diff(time, *ids, message.levels("b"), message.levels("a"))
-
-
-def _add_quote(depth: _Rows, message: Message) -> None:
-    time = message.time("T") * MILLISECOND if "T" in message.data else _UNKNOWN
-    for side, price, quantity in ((SELL_EVENT, "a", "A"), (BUY_EVENT, "b", "B")):
-        flags = DEPTH_BBO_EVENT | side
-        depth.add(flags, time, message.local, message.positive(price), message.positive(quantity))
-
-
-def _add_trade(trades: _Rows, message: Message) -> None:
-    if message.data.get("X", "MARKET") == "MARKET":
-        flags = TRADE_EVENT | (SELL_EVENT if message.data["m"] else BUY_EVENT)
-        time = message.time("T") * MILLISECOND
-        trades.add(flags, time, message.local, message.positive("p"), message.positive("q"))
 
 
 @njit
@@ -180,7 +154,7 @@ def _ordered(events: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("recording", type=Path, help="gzip file of hftbacktest's collector, spot or USD-M")
+    words.add_argument("recording", type=Path, help="file of hftbacktest's collector, spot or USD-M")
     words.add_argument("output", type=Path, help="the .npz file that hftbacktest's data() takes")
     options = words.parse_args()
     try:

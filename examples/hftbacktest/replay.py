@@ -185,7 +185,7 @@ def print_observations(market: OrderBookMarket, simulated: np.ndarray, memory: M
 def main(words: list[str] | None = None) -> dict[str, Any]:
     """Replay, simulate, compare; returns what `--output` writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recording", type=Path, required=True, help="gzip file of hftbacktest's Binance collector")
+    parser.add_argument("--recording", type=Path, required=True, help="file of hftbacktest's Binance collector")
     parser.add_argument("--run", type=Path, required=True, help="run directory of `bitquote train`")
     parser.add_argument("--entry", type=float, help="latency of an order, s (the market's latency_new)")
     parser.add_argument("--response", type=float, help="latency of the answer, s (the same)")

@@ -122,18 +122,19 @@ def hftbacktest(levels: LevelRecording, rows: np.ndarray, depth: str, both: bool
 def main() -> None:
     """Print the feed, and the rate of each replay."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("recording", type=Path, help="gzip file of hftbacktest's collector, spot or USD-M")
+    words.add_argument("recording", type=Path, help="file of hftbacktest's collector, spot or USD-M")
     words.add_argument("--seconds", type=float, default=10.0, help="wall time of each replay in all, at least")
     words.add_argument("--repeat", type=int, default=20, help="passes over the file in one run")
     options = words.parse_args()
 
     levels = read_binance_levels(options.recording)
-    share, diffs, _ = replay_levels(levels).agreement
+    agreement = replay_levels(levels).agreement
     feed, removals = make_feed(levels)
     rows = repeated(feed, options.repeat, removals)
     print(f"{platform.machine()}, one core; {options.recording.name}: {len(feed)} events a pass, of which")
     print(f"{np.count_nonzero(feed['kind'] == TRADE)} trades; {options.repeat} passes a run, {len(rows)} events")
-    print(f"best bid and offer as recorded after {share:.4%} of {diffs} diffs")
+    if agreement is not None:
+        print(f"best bid and offer as recorded after {agreement[0]:.4%} of {agreement[1]} diffs")
 
     plays = {"bitquote": bitquote(levels, rows)}
     if importlib.util.find_spec("hftbacktest"):

@@ -113,9 +113,11 @@ def test_what_is_no_recording_is_refused_in_one_line(
 ) -> None:
     path = tmp_path / "file"
     make(path)
-    with pytest.raises(InputError, match=message) as caught:
-        open_recording(path)
-    assert "\n" not in str(caught.value)
+    for order_book in (None, "book.csv"):
+        with pytest.raises(InputError, match=message) as caught:
+            open_recording(path, order_book=order_book)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
 
 
 def test_words_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:

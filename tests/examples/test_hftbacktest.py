@@ -415,5 +415,5 @@ def test_what_cannot_be_replayed_is_one_line(
 def test_a_file_that_is_no_recording_is_one_line(example: SimpleNamespace, tmp_path: Path) -> None:
     path = tmp_path / "no.gz"
     path.write_text("nothing")
-    with pytest.raises(InputError, match="is not a gzip file"):
+    with pytest.raises(InputError, match="line 1: starts with"):
         example.convert.convert(path)

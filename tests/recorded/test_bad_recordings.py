@@ -14,7 +14,7 @@ from recordings import Line, of_stream, synthetic_lines, write, write_text
 
 from bitquote.errors import InputError
 from bitquote.recorded import Recording, read_binance
-from bitquote.recorded.lines import MAX_LINE_BYTES
+from bitquote.recorded.message import MAX_LINE_BYTES
 
 
 def error(path: Path, **settings: Any) -> str:
@@ -44,9 +44,20 @@ def test_an_empty_archive(tmp_path: Path) -> None:
     assert "is empty" in error(write_text(tmp_path / "empty.gz", ""))
 
 
-def test_a_file_that_is_not_gzip(tmp_path: Path) -> None:
-    (tmp_path / "plain.gz").write_text("1700000000000000000 {}\n")
-    assert "not a gzip file" in error(tmp_path / "plain.gz")
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x09" + bytes(20)])
+def test_an_unknown_compression(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "r").write_bytes(start + bytes(range(100)))
+    assert "line 1: " in error(tmp_path / "r")
+
+
+def test_names_that_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "cannot be read (File name too long)" in error(tmp_path / ("x" * 300))
+
+    def denied(self: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert "cannot be read (Permission denied)" in error(tmp_path / "r")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.99])
@@ -110,7 +121,8 @@ def shift(key: str, by: int) -> Change:
         ("trade", set_field("q", "1e5"), "'q' holds '1e5'"),
         ("trade", set_field("q", "Infinity"), "'q' holds"),
         ("trade", set_field("m", "yes"), "'m' is 'yes'"),
-        ("trade", set_field("s", "XYZUSDT"), "the symbol is XYZUSDT"),
+        ("trade", set_field("s", "XYZUSDT"), "the symbol is 'XYZUSDT'"),
+        ("trade", set_field("s", "XYZ\nUSDT"), r"the symbol is 'XYZ\nUSDT'"),
         ("trade", set_field("s", None), "'s' is None"),
         ("trade", lambda data: data.pop("T"), "'T' is None"),
         ("trade", lambda data: data.pop("E"), "'E' is None"),

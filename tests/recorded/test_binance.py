@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +41,16 @@ def test_a_valid_file_is_read_whole(recorded: Path, lines: list[Line], kind: str
     assert recording.tape.trade_price.tolist() == [float(trade["p"]) for trade in trades]
     assert recording.tape.trade_aggressor.tolist() == [-1 if trade["m"] else 1 for trade in trades]
     assert recording.start + recording.tape.trade_time[3] * 1e9 == pytest.approx(trades[3]["T"] * 1e6, abs=1e3)
+
+
+@pytest.mark.parametrize("pack", [bytes, lzma.compress, bz2.compress])
+def test_plain_and_otherwise_compressed_files_are_the_same_recording(
+    tmp_path: Path, recorded: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "packed").write_bytes(pack(gzip.decompress(recorded.read_bytes())))
+    expected, found = read_binance(recorded), read_binance(tmp_path / "packed")
+    assert found.messages == expected.messages
+    assert found.tape.depth.tobytes() == expected.tape.depth.tobytes()
 
 
 def test_old_diffs_are_counted_not_dropped_in_silence(recorded: Path, lines: list[Line], kind: str) -> None:

@@ -198,7 +198,7 @@ def levels(*rows: tuple[int, int, int, int, int]) -> LevelRecording:
     changed = [(ms * MS, price, lots, line, side, kind) for line, (ms, kind, side, price, lots) in enumerate(updates)]
     recording: Any = SimpleNamespace(path=Path("hand"), tick=SimpleNamespace(size=1.0))
     return LevelRecording(recording, 1.0, np.array(book, UPDATE), np.array(changed, UPDATE), np.empty(0, np.int64),
-                          np.empty(0, BEST))  # fmt: skip
+                          np.empty(0, np.int32), np.empty(0, BEST))  # fmt: skip
 
 
 @pytest.mark.parametrize(
