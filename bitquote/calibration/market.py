@@ -79,6 +79,8 @@ def read_recording(
     data: str | Path, tick: float | None = None, format: str | None = None, order_book: str | Path | None = None
 ) -> Recording:
     """Read a recording of any kind; one of single orders is replayed. The arguments are those of `calibrate`."""
+    if tick is not None:
+        tick = require_number("tick", tick, 0.0, above=True)
     recording = open_recording(data, format, order_book)
     if isinstance(recording, OrderRecording):
         recording = from_orders(replay(recording, depth_levels=DEPTH_LEVELS))
