@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,39 @@ def test_recordings_in_order_pass_and_others_are_refused_by_name(halves: list[Re
 def test_an_impossible_stretch_is_refused(whole: Recording, first: float, last: float) -> None:
     with pytest.raises(InputError, match=r"(first|last) is"):
         stretch(whole, first, last)
+
+
+def test_mistakes_show_before_the_first_calibration(
+    halves: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.walking.calibrated_market", None)
+    for words, trains, message in (
+        (("benchmark.path=5",), False, "did you mean 'benchmark.paths'"),
+        (("benchmark.seed=2000000",), False, "another than benchmark.tuning.seed"),
+        (("benchmark.seed=7", "seed=7"), True, "a seed that training does not use"),
+    ):
+        with pytest.raises(InputError, match=message):
+            walk_forward(halves, tmp_path / "walk", words, trains=trains)
+    assert not (tmp_path / "walk").exists()
+
+
+def test_all_markets_have_one_step_and_what_paths_do_not_tell_is_left_out(
+    halves: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[float | None] = []
+
+    def calibrated(recording: Recording, step: float | None = None) -> dict[str, Any]:
+        steps.append(step)
+        return shipped_configuration("order_book")
+
+    monkeypatch.setattr("train.walking.calibrated_market", calibrated)
+    # A certainty equivalent takes 10 000 paths.
+    words = ("benchmark.paths=32", "benchmark.tuning.paths=8", "objective=cara")
+    (row,) = (result := walk_forward(halves, tmp_path / "walk", words))["rows"]
+    assert steps == [None, 0.01]
+    assert [row[name] for name in ("in_sample", "out_of_sample", "attainable", "loss")] == [None] * 4
+    print_walk(result)
+    assert "- [-, -]" in capsys.readouterr().out
 
 
 @pytest.mark.study
