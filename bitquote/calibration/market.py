@@ -347,8 +347,12 @@ def _length(recording: Recording) -> str:
 def _source(recording: Recording, step: float, maker_fee: float, taker_fee: float) -> str:
     """Where the numbers come from, and how little that is."""
     start = datetime.fromtimestamp(recording.start * 1e-9, UTC)
-    dated = recording.orders is None or recording.orders.recording.origin != "midnight"
-    when = f"{start:%Y-%m-%d %H:%M} UTC" if dated else f"{start:%H:%M} of a day that the file does not tell"
+    origin = "1970 UTC" if recording.orders is None else recording.orders.recording.origin
+    when = {
+        "1970 UTC": f"{start:%Y-%m-%d %H:%M} UTC",
+        "1970 local": f"{start:%Y-%m-%d %H:%M} of the exchange's clock",
+        "midnight": f"{start:%H:%M} of a day that the file does not tell",
+    }[origin]
     part = ("night", "morning", "afternoon", "evening")[start.hour // 6]
     return (
         f"{_length(recording)} of one {part} and no more: {_instrument(recording)}, {when}; simulated on a "

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from order_files import lobster_texts, session
 from planted import simulated_recording
 from recordings import real_recording, synthetic_lines, write
 
-from bitquote.calibration import fit_volatility, taker_orders
+from bitquote.calibration import fit_volatility, read_recording, taker_orders
 from bitquote.calibration import market as market_module
 from bitquote.calibration.walk_forward import check_sequence, stretch
 from bitquote.errors import InputError
@@ -74,6 +75,23 @@ def test_recordings_in_order_pass_and_others_are_refused_by_name(halves: list[Re
     ):
         with pytest.raises(InputError, match=message):
             check_sequence(recordings)
+
+
+def test_days_of_lobster_follow_each_other_by_their_names(tmp_path: Path) -> None:
+    text, _ = lobster_texts(session(0, 300, (0.62, 0.1, 0.16, 0.12, 0.0)), 0)
+    names = [f"ABC_{day}_34200000_57600000_message_3.csv" for day in ("2015-04-30", "2015-05-01", "2015-02-31")]
+    one, other, impossible, undated = (tmp_path / name for name in (*names, "messages.csv"))
+    for path in (one, other, impossible, undated):
+        path.write_text(text)
+    earlier, later, unknown = (read_recording(path) for path in (one, other, undated))
+    check_sequence([earlier, later])
+    assert later.start - earlier.start == 86_400 * 10**9
+    with pytest.raises(InputError, match=r"begins before .*message_3\.csv: it begins at 2015-04-30 09:30:00"):
+        check_sequence([later, earlier])
+    with pytest.raises(InputError, match=r"messages\.csv does not tell its day"):
+        check_sequence([earlier, unknown])
+    with pytest.raises(InputError, match="the day 2015-02-31"):
+        read_recording(impossible)
 
 
 @pytest.mark.parametrize(("first", "last"), [(-1.0, 5.0), (5.0, 5.0), (5.0, 1e9), (float("nan"), 5.0)])
