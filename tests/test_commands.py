@@ -226,6 +226,13 @@ def test_replay_reports_and_quotes(tmp_path, capsys):
     assert "it belongs to LOBSTER" in complaint(capsys, "replay", "data=levels.gz", f"order_book={books}")
 
 
+def test_a_replay_tunes_nothing_before_recording_and_market_fit(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("train.replaying.tune", None)
+    write(tmp_path / "levels.gz", synthetic_lines(updates=400))
+    assert "no such file" in complaint(capsys, "replay", "data=missing.gz", "market=order_book")
+    assert "market.venue.tick is 0.01" in complaint(capsys, "replay", "data=levels.gz", "market=order_book")
+
+
 def session(leader: int) -> list[int]:
     """Processes that run in the session of `leader`."""
     members = []
@@ -312,6 +319,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
         (["calibrate", "data=missing.gz", "output=x.yaml"], "missing.gz"),
         (["calibrate", "data=missing.gz", "output=x.txt"], "must end in .yaml"),
         (["calibrate", "data=missing.gz", "output=x.yaml", "tick=abc"], "tick is 'abc': must be a number"),
+        (["calibrate", "data=missing.gz", "output=x.yaml", "tick=nan"], "tick is nan"),
         (["calibrate", "data=missing.gz", "output=x.yaml", "tik=1"], "did you mean 'tick'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,11 +48,11 @@ def replay(words: Sequence[str]) -> dict[str, Any]:
     names, options = _asked(own, overrides)
     if "output" in own and Path(own["output"]).suffix != ".json":
         raise InputError(f"output={own['output']} must end in .json")
-    ready = _quoters(names, own.get("run"), overrides) if names or "run" in own else None
+    asked = _market(own.get("run"), overrides) if names or "run" in own else None
     recording = open_updates(own["data"], own.get("format"), own.get("order_book"))
     result: dict[str, Any] = {"version": 1, "recording": own["data"], "replay": _replayed(recording)}
-    if ready is not None:
-        result["quoted"] = _quoted(recording, *ready, options)
+    if asked is not None:
+        result["quoted"] = _quoted(recording, names, asked, options)
         print_quoted(result["quoted"])
     if "output" in own:
         run.make_directory(Path(own["output"]).parent)
@@ -87,27 +87,23 @@ def _asked(own: Mapping[str, str], overrides: Sequence[str]) -> tuple[list[str],
     return names, options
 
 
-def _quoters(
-    names: Sequence[str], directory: str | None, overrides: Sequence[str]
-) -> tuple[OrderBookMarket, dict[str, Any]]:
-    """The market, and the quoters by the names of their rows: not quoting, closed forms, the policy of a run."""
+class _Asked(NamedTuple):
+    """A market, and the run that it comes from with its policy, if it is one of a run."""
+
+    settings: Settings
+    market: OrderBookMarket
+    directory: Path | None = None
+    policy: Any = None
+
+
+def _market(directory: str | None, overrides: Sequence[str]) -> _Asked:
     if directory is None:
         _, settings, market = compose(overrides)
-        ready = _of_order_book(market)
-        quoters: dict[str, Any] = {}
-        tuned = tune(settings, ready).table if TUNED in names else None
-    else:
-        refuse(overrides, "run= quotes by the market of the run")
-        path = run.existing_directory(directory)
-        _, settings, market = compose_recorded(path)
-        policy = _policy(path, settings)
-        _of_order_book(market)
-        found = tuning_of_run(path, settings, market)
-        ready, tuned = _of_order_book(with_baseline(market, found)), found.table
-        quoters = {"policy": policy}
-    for name in names:
-        quoters[name] = tuned if name == TUNED else QUOTERS[name](ready.game)
-    return ready, {REFERENCE: QUOTERS[REFERENCE](ready.game), **quoters}
+        return _Asked(settings, _of_order_book(market))
+    refuse(overrides, "run= quotes by the market of the run")
+    path = run.existing_directory(directory)
+    _, settings, market = compose_recorded(path)
+    return _Asked(settings, _of_order_book(market), path, _policy(path, settings))
 
 
 def _of_order_book(market: Game | OrderBookMarket) -> OrderBookMarket:
@@ -141,12 +137,22 @@ def _replayed(recording: OrderRecording | LevelRecording) -> dict[str, Any]:
 
 
 def _quoted(
-    recording: OrderRecording | LevelRecording,
-    market: OrderBookMarket,
-    quoters: Mapping[str, Any],
-    options: Mapping[str, Any],
+    recording: OrderRecording | LevelRecording, names: Sequence[str], asked: _Asked, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    results = {name: quote_into(recording, market, quoter, **options) for name, quoter in quoters.items()}
+    """Quote into the recording: nothing, closed forms, the policy of a run."""
+    settings, market, directory, policy = asked
+    # Not quoting comes first: a market that does not fit the recording shows before anything is tuned.
+    results = {REFERENCE: quote_into(recording, market, QUOTERS[REFERENCE](market.game), **options)}
+    quoters, tuned = {}, None
+    if directory is not None:
+        found = tuning_of_run(directory, settings, market)
+        market, tuned = _of_order_book(with_baseline(market, found)), found.table
+        quoters["policy"] = policy
+    elif TUNED in names:
+        tuned = tune(settings, market).table
+    for name in names:
+        quoters[name] = tuned if name == TUNED else QUOTERS[name](market.game)
+    results |= {name: quote_into(recording, market, quoter, **options) for name, quoter in quoters.items()}
     first = next(iter(results.values()))
     return {
         "market": market.name,

@@ -1,6 +1,6 @@
 """Parameters of a market from a tape, recorded or simulated, with intervals and goodness of fit."""
 
-from bitquote.calibration.hawkes import HawkesFit, fit_hawkes
+from bitquote.calibration.hawkes import HawkesFit, fit_hawkes, flow_excitation, spread_ties
 from bitquote.calibration.informed import PinFit, fit_pin, fit_pin_to_tape, vpin
 from bitquote.calibration.intensity import Intensities, Intensity, fit_intensities, taker_orders
 from bitquote.calibration.intervals import Estimate, Estimates
@@ -41,11 +41,13 @@ __all__ = [
     "fit_takers",
     "fit_volatility",
     "fit_zero_intelligence",
+    "flow_excitation",
     "ks_distances",
     "order_events",
     "order_level_events",
     "queue_spells",
     "read_recording",
+    "spread_ties",
     "stylised_facts",
     "taker_orders",
     "vpin",

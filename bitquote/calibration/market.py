@@ -79,6 +79,8 @@ def read_recording(
     data: str | Path, tick: float | None = None, format: str | None = None, order_book: str | Path | None = None
 ) -> Recording:
     """Read a recording of any kind; one of single orders is replayed. The arguments are those of `calibrate`."""
+    if tick is not None:
+        tick = require_number("tick", tick, 0.0, above=True)
     recording = open_recording(data, format, order_book)
     if isinstance(recording, OrderRecording):
         recording = from_orders(replay(recording, depth_levels=DEPTH_LEVELS))
@@ -345,8 +347,12 @@ def _length(recording: Recording) -> str:
 def _source(recording: Recording, step: float, maker_fee: float, taker_fee: float) -> str:
     """Where the numbers come from, and how little that is."""
     start = datetime.fromtimestamp(recording.start * 1e-9, UTC)
-    dated = recording.orders is None or recording.orders.recording.origin != "midnight"
-    when = f"{start:%Y-%m-%d %H:%M} UTC" if dated else f"{start:%H:%M} of a day that the file does not tell"
+    origin = "1970 UTC" if recording.orders is None else recording.orders.recording.origin
+    when = {
+        "1970 UTC": f"{start:%Y-%m-%d %H:%M} UTC",
+        "1970 local": f"{start:%Y-%m-%d %H:%M} of the exchange's clock",
+        "midnight": f"{start:%H:%M} of a day that the file does not tell",
+    }[origin]
     part = ("night", "morning", "afternoon", "evening")[start.hour // 6]
     return (
         f"{_length(recording)} of one {part} and no more: {_instrument(recording)}, {when}; simulated on a "

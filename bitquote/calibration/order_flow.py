@@ -20,8 +20,8 @@ from bitquote.recorded.depth import DepthChanges
 EVENTS = ("market_bid", "market_ask", "limit_bid", "limit_ask", "cancel_bid", "cancel_ask")
 """Types of events by their number: what hits, joins or leaves the bid and the ask."""
 LIMIT, MARKET, CANCEL = 0, 1, 2
-CLOCK = 1e-3
-"""Seconds that an exchange's stamps count in."""
+CLOCKS = (1e-3, 1e-6, 1e-9)
+"""Seconds that an exchange's stamps may count in."""
 PATIENCE = 0.02
 """Seconds between a trade's stamp and that of the change that it made, at most: spot quotes carry no exchange time."""
 
@@ -32,7 +32,7 @@ class BestQuoteFlow(NamedTuple):
     time: np.ndarray  # float64 s from the first quote
     kind: np.ndarray  # int64, the number in EVENTS
     seconds: float  # to the last event
-    spread: int  # events of bundled stamps, whose time within `CLOCK` was drawn at random
+    spread: int  # events of streams with equal stamps, whose time within the clock's step was drawn at random
     unmatched: int  # taker orders that no change of a quote follows: they count as market orders none the less
 
 
@@ -53,7 +53,8 @@ def best_quote_flow(tape: Tape, *, patience: float = PATIENCE, seed: int = 0) ->
 
     A better price or more quantity at the same one is a limit order; the reverse is a cancellation, unless a taker
     order explains it: each takes away the nearest decrease of the side that it hits, within `patience` seconds.
-    Streams that bundle several events in one stamp are spread (see `spread_ties`) with the random `seed`.
+    Streams that bundle several events in one stamp are spread over the clock's step (see `spread_ties`) with the random
+    `seed`.
     """
     orders = taker_orders(tape)
     start = float(tape.quote_time[0])
@@ -69,16 +70,22 @@ def best_quote_flow(tape: Tape, *, patience: float = PATIENCE, seed: int = 0) ->
         unmatched += int(np.count_nonzero(orders.side == -side) - np.count_nonzero(taken))
         times += [tape.quote_time[1:][up], fall[~taken]]
         kinds += [np.full(np.count_nonzero(up), 2 + number), np.full(np.count_nonzero(~taken), 4 + number)]
-    random = np.random.default_rng(seed)
+    clock, random = clock_step(tape), np.random.default_rng(seed)
     streams = (times[0], kinds[0]), (np.concatenate(times[1:]), np.concatenate(kinds[1:]))
-    parted = [_parted(time, kind, random) for time, kind in streams]
+    parted = [_parted(time, kind, clock, random) for time, kind in streams]
     time, kind = (np.concatenate([stream[i] for stream in parted]) for i in (0, 1))
-    time, kind, _ = _parted(time, kind, random)
+    time, kind, across = _parted(time, kind, clock, random)
     if not len(time):
         raise InputError("the tape has neither a trade nor a change of a quote: there is no flow at the best quotes")
     time = time - start
-    spread = sum(count for *_, count in parted)
+    spread = across or sum(count for *_, count in parted)
     return BestQuoteFlow(time, kind, float(time[-1]), spread, unmatched)
+
+
+def clock_step(tape: Tape) -> float:
+    """Seconds that a tape's stamps count in: the coarsest of `CLOCKS` whose steps lead from each trade to the next."""
+    elapsed = np.rint((tape.trade_time - tape.trade_time[:1]) * 1e9).astype(np.int64)
+    return next(step for step in CLOCKS if not (elapsed % round(step * 1e9)).any())
 
 
 def order_events(tape: Tape, changes: DepthChanges, reach: float) -> OrderEvents:
@@ -123,12 +130,14 @@ def taken_by_trades(tape: Tape, changes: DepthChanges, near: np.ndarray) -> np.n
     return taken
 
 
-def _parted(time: np.ndarray, kind: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+def _parted(
+    time: np.ndarray, kind: np.ndarray, clock: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, int]:
     """A stream in time order, spread where stamps are equal, and how many events were spread."""
     order = np.argsort(time, kind="stable")
     time, kind = time[order], kind[order]
     tied = bool((np.diff(time) == 0.0).any())
-    return spread_ties(time, CLOCK, random) if tied else time, kind, tied * len(time)
+    return spread_ties(time, clock, random) if tied else time, kind, tied * len(time)
 
 
 def _matched(orders: np.ndarray, falls: np.ndarray, patience: float) -> np.ndarray:

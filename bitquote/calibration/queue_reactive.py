@@ -110,7 +110,7 @@ def queue_spells(tape: Tape, changes: DepthChanges, step: float, distances: int,
     """Spells of the queues within `distances` steps, both sides alike, from the changes of levels.
 
     Queue i of the bids holds what rests in [(r - i) step, (r - i + 1) step), r being the step that holds the mid, and
-    of the asks in ((r + i) step, (r + i + 1) step]. When r changes all spells are censored.
+    of the asks in ((r + i) step, (r + i + 1) step]. When r changes, and at the last change, all spells are censored.
 
     Args:
         tape: Its first picture of the depth is where the queues begin.
@@ -143,19 +143,23 @@ def queue_spells(tape: Tape, changes: DepthChanges, step: float, distances: int,
         rows.append((i, int(np.ceil(quantity / unit - 1e-9)), now - since[row, i], kind))
         since[row, i] = now
 
+    def close_all(now: float) -> None:
+        for row in (0, 1):
+            for i in range(distances):
+                close(row, i, now, CENSORED)
+
     base = first
     for now, side, where, delta, kind, here in zip(
         changes.time, changes.side, place, change, end, reference, strict=True
     ):
         if here != base:
-            for row in (0, 1):
-                for i in range(distances):
-                    close(row, i, now, CENSORED)
+            close_all(now)
             base = here
         row, i = int(side < 0), side * (base - where)
         if 0 <= i < distances and delta != 0.0:
             close(row, int(i), now, int(kind))
         held[row][where] = held[row].get(where, 0.0) + delta
+    close_all(changes.time[-1])
     return Spells(*(np.array(column, kind) for column, kind in zip(
         zip(*rows, strict=True), (np.int64, np.int64, np.float64, np.int8), strict=True)))  # fmt: skip
 

@@ -17,7 +17,7 @@ from bitquote.calibration.hawkes import HawkesFit, fit_hawkes, residuals, spread
 from bitquote.calibration.informed import fit_pin_to_tape, vpin
 from bitquote.calibration.intensity import fit_intensities, taker_orders
 from bitquote.calibration.intervals import Estimate, Estimates
-from bitquote.calibration.order_flow import CLOCK, EVENTS, BestQuoteFlow, best_quote_flow
+from bitquote.calibration.order_flow import EVENTS, BestQuoteFlow, best_quote_flow, clock_step
 from bitquote.calibration.statistics import at_least
 from bitquote.errors import InputError
 from bitquote.market.simulation import Tape
@@ -54,12 +54,15 @@ def fit_takers(flow: BestQuoteFlow) -> HawkesFit:
     return fit_hawkes(flow.time[own], flow.kind[own], 2, flow.seconds, DECAYS)
 
 
-def fit_reaching_takers(tape: Tape, distance: float) -> HawkesFit:
-    """Market sells and buys that reach a quote at `distance` from the mid (price units), and none else."""
+def fit_reaching_takers(tape: Tape, distance: float, clock: float | None = None) -> HawkesFit:
+    """Market sells and buys that reach a quote at `distance` from the mid (price units), and none else.
+
+    Their times are spread over `clock` seconds, by default what the tape's stamps count in.
+    """
     orders = taker_orders(tape)
     own = at_least(orders, distance)
     start = float(tape.quote_time[0])
-    times = spread_ties(orders.time[own] - start, CLOCK)
+    times = spread_ties(orders.time[own] - start, clock or clock_step(tape))
     kinds = np.where(orders.side[own] < 0, 0, 1)
     seconds = max(float(tape.quote_time[-1]) - start, float(times.max(initial=0.0)))
     return fit_hawkes(times, kinds, 2, seconds, DECAYS)
@@ -92,8 +95,10 @@ def hawkes_record(fit: HawkesFit, names: tuple[str, ...]) -> dict[str, Any]:
 def clustering_record(recorded: Tape, simulated: Tape, distance: float) -> Any:
     """Of the taker orders that reach `distance` (price units): how they excite each other, recorded and simulated."""
 
+    clock = clock_step(recorded)  # for both: the simulated one would show what the recorded one cannot
+
     def record(tape: Tape) -> dict[str, Any]:
-        fit, orders = fit_reaching_takers(tape, distance), taker_orders(tape)
+        fit, orders = fit_reaching_takers(tape, distance, clock), taker_orders(tape)
         sides = orders.side[at_least(orders, distance)]
         correlation = autocorrelation(sides, SIGN_LAGS[-1])
         return {

@@ -20,6 +20,10 @@ def check_sequence(recordings: Sequence[Recording]) -> None:
     """
     if len(recordings) < 2:
         raise InputError(f"walk-forward evaluation has {len(recordings)} recording: it needs at least two")
+    for recording in recordings:
+        if recording.orders is not None and recording.orders.recording.origin == "midnight":
+            raise InputError(f"{recording.path} does not tell its day: must be named as LOBSTER names its files, "
+                             "<ticker>_<year-month-day>_<first>_<last>_message_<levels>.csv")  # fmt: skip
     for earlier, later in pairwise(recordings):
         if (what := _instrument(later)) != _instrument(earlier):
             raise InputError(f"{later.path} is of {what}: must be of {_instrument(earlier)}, as {earlier.path} is")
@@ -68,4 +72,4 @@ def _instrument(recording: Recording) -> str:
 
 
 def _clock(nanoseconds: int) -> str:
-    return f"{datetime.fromtimestamp(nanoseconds * 1e-9, UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+    return f"{datetime.fromtimestamp(nanoseconds * 1e-9, UTC):%Y-%m-%d %H:%M:%S.%f}"

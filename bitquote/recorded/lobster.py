@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ _SIZE = Column("size", rb"(\d{1,12})", "an integer of at most 12 digits, not neg
 _LEVEL = (_PRICE, _SIZE, _PRICE, _SIZE)
 _KINDS = {1: LIMIT, 2: REDUCE, 3: CANCEL, 4: EXECUTE, 5: PRINT, 6: PRINT, 7: STATE}
 _NAMES = ("", "submission", "reduction", "deletion", "execution", "hidden execution", "cross", "halt")
-_NAME = re.compile(r"(.+_\d{4}-\d{2}-\d{2}_\d+_\d+)_(?:message|orderbook)_(\d+)\..*").fullmatch
+_NAME = re.compile(r"(.+)_(\d{4}-\d{2}-\d{2})_(\d+_\d+)_(?:message|orderbook)_(\d+)\..*").fullmatch
 _UNOCCUPIED = 9_999_999_999
 _UNIT = 1e-4
 _DAY_NS = 86_400 * 10**9
@@ -48,9 +49,10 @@ _DAY_NS = 86_400 * 10**9
 def read_lobster(messages: str | Path, order_book: str | Path | None = None, symbol: str = "") -> OrderRecording:
     """Read and validate a message file, and the order-book file of the same rows; plain, gzip, bzip2 or xz.
 
-    Times are int64 nanoseconds since midnight. With the order-book file, its first row gives the levels that stood
-    before the first message (`opening`, one anonymous order a level) and every row the recorded best bid and offer.
-    LOBSTER leaves out what happens beyond the recorded levels, so orders that the market has left may be stale.
+    Times are int64 nanoseconds on the exchange's local clock, since 1970 where the file's name is LOBSTER's and so
+    tells the day, else since midnight. With the order-book file, its first row gives the levels that stood before the
+    first message (`opening`, one anonymous order a level) and every row the recorded best bid and offer. LOBSTER
+    leaves out what happens beyond the recorded levels, so orders that the market has left may be stale.
 
     Args:
         messages: The message file.
@@ -62,6 +64,9 @@ def read_lobster(messages: str | Path, order_book: str | Path | None = None, sym
     """
     path = Path(messages)
     events, counts = _messages(path)
+    named = _NAME(path.name)
+    if named:
+        events["time"] += _midnight(path, named[2])
     opening, best = np.empty(0, EVENT), None
     if order_book is not None:
         other = Path(order_book)
@@ -76,13 +81,12 @@ def read_lobster(messages: str | Path, order_book: str | Path | None = None, sym
     if best is not None:
         for name in ("bid", "ask"):
             best[name][best[name] != NO_PRICE] //= tick
-    name = _NAME(path.name)
-    symbol = symbol or (name[1].split("_")[0] if name else "")
+    symbol = symbol or (named[1] if named else "")
     return OrderRecording(
         path=path,
         exchange="lobster",
         symbol=symbol,
-        origin="midnight",
+        origin="1970 local" if named else "midnight",
         tick=tick * _UNIT,
         lot=1.0,
         events=events,
@@ -121,6 +125,14 @@ def _messages(path: Path) -> tuple[np.ndarray, dict[str, int]]:
         counts[_NAMES[int(type_)]] += 1
         rows.append((time, kind, side, order, price, size, POST_ONLY if kind == LIMIT else 0, line))
     return np.array(rows, EVENT), dict(counts)
+
+
+def _midnight(path: Path, day: str) -> int:
+    """Nanoseconds from 1970 to the beginning of a day."""
+    try:
+        return (date.fromisoformat(day) - date(1970, 1, 1)).days * _DAY_NS
+    except ValueError:
+        raise InputError(f"{path}: its name has the day {day}: must be one of the calendar") from None
 
 
 def _check_names(messages: Path, order_book: Path) -> None:

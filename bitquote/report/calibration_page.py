@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bitquote.calibration.intensity import Intensity, fit_intensities, taker_orders
+from bitquote.calibration.intensity import Intensity, fit_intensities
 from bitquote.calibration.resemblance import FAR
-from bitquote.calibration.statistics import NEAR, at_least, depth_profile
-from bitquote.calibration.volatility import fit_volatility, sampled_mid, signature
+from bitquote.calibration.statistics import NEAR, depth_profile
+from bitquote.calibration.volatility import sampled_mid
 from bitquote.market import build
 from bitquote.market.simulation import Tape
 from bitquote.recorded import Recording
@@ -128,17 +129,14 @@ def calibration_page(
         tape = build(market).tape(recording.duration, seed, levels=2 * DISTANCES)
     tapes = {"recorded": recording.tape, "simulated": tape}
     fits = {name: fit_intensities(shown, step, distances=DISTANCES, resamples=0) for name, shown in tapes.items()}
-    figure = Figure(figsize=(17, 9), layout="constrained")
-    figure.suptitle(f"{market['name']}: {market['source']}", fontsize=10)
-    axes = figure.subplots(2, 4)
-    _draw_mid(axes[0, 0], tapes)
-    _draw_signature(axes[0, 1], tapes)
-    _draw_spread(axes[0, 2], tapes)
-    _draw_depth(axes[0, 3], tapes, step)
-    _draw_intensity(axes[1, 0], "bid", {name: fit.bid for name, fit in fits.items()})
-    _draw_intensity(axes[1, 1], "ask", {name: fit.ask for name, fit in fits.items()})
-    _draw_sizes(axes[1, 2], tapes, step)
-    _draw_table(axes[1, 3], market)
+    figure = Figure(figsize=(15, 8), layout="constrained")
+    figure.suptitle(textwrap.fill(f"{market['name']}: {market['source']}", 170), fontsize=9)
+    axes = figure.subplot_mosaic([["mid", "depth", "table"], ["bid", "ask", "table"]])
+    _draw_mid(axes["mid"], tapes)
+    _draw_depth(axes["depth"], tapes, step)
+    for side in ("bid", "ask"):
+        _draw_intensity(axes[side], side, {name: getattr(fit, side) for name, fit in fits.items()})
+    _draw_table(axes["table"], market)
     if path is not None:
         save(figure, path)
     return figure
@@ -153,35 +151,6 @@ def _draw_mid(axes: Axes, tapes: Mapping[str, Tape]) -> None:
         mid = sampled_mid(tape, 0.1)
         axes.plot(0.1 * np.arange(len(mid)), mid - mid[0], color=_colour(name), linewidth=0.8, label=name)
     axes.set(title="mid", xlabel="time (s)", ylabel="change since the start (price)")
-    axes.legend()
-
-
-def _draw_signature(axes: Axes, tapes: Mapping[str, Tape]) -> None:
-    intervals = np.geomspace(0.02, 20.0, 13)
-    for name, tape in tapes.items():
-        sigma = fit_volatility(tape)
-        axes.plot(intervals, signature(tape, intervals), "o-", color=_colour(name), markersize=3, label=name)
-        axes.axhspan(sigma.low, sigma.high, color=_colour(name), alpha=0.1)
-    axes.set(title="volatility by interval; bands: sigma, 95 %", xscale="log", xlabel="interval (s)")
-    axes.set(ylabel="price per sqrt(s)", ylim=(0.0, None))
-    axes.legend()
-
-
-def _draw_spread(axes: Axes, tapes: Mapping[str, Tape]) -> None:
-    for name, tape in tapes.items():
-        spread, seconds = (tape.ask - tape.bid)[:-1], np.diff(tape.quote_time)
-        order = np.argsort(spread)
-        share = np.cumsum(seconds[order]) / seconds.sum()
-        axes.step(
-            spread[order],
-            share,
-            where="post",
-            color=_colour(name),
-            label=f"{name}, mean {spread @ seconds / seconds.sum():.3g}",
-        )
-    axes.set(
-        title="spread", xscale="log", xlabel="spread (price)", ylabel="share of time at or below", ylim=(0.0, 1.02)
-    )
     axes.legend()
 
 
@@ -214,20 +183,6 @@ def _draw_intensity(axes: Axes, side: str, fits: Mapping[str, Intensity]) -> Non
     axes.legend(fontsize=7, loc="upper right")
 
 
-def _draw_sizes(axes: Axes, tapes: Mapping[str, Tape], step: float) -> None:
-    for name, tape in tapes.items():
-        orders = taker_orders(tape)
-        for chosen, line, what in (
-            (at_least(orders, step / 2), "-", f"reaching {step / 2:g}"),
-            (np.ones(len(orders.time), bool), ":", "all"),
-        ):
-            size = np.sort(orders.quantity[chosen])
-            axes.step(size, 1.0 - np.arange(len(size)) / len(size), line, color=_colour(name), label=f"{name}, {what}")
-    axes.set(title="sizes of taker orders", xscale="log", yscale="log")
-    axes.set(xlabel="quantity (base units)", ylabel="share at least as large")
-    axes.legend(fontsize=8)
-
-
 def _draw_table(axes: Axes, market: Mapping[str, Any]) -> None:
     """The matched figures as numbers, from the market's own record."""
     axes.axis("off")
@@ -239,11 +194,11 @@ def _draw_table(axes: Axes, market: Mapping[str, Any]) -> None:
         rows,
         colLabels=["", "recorded", "simulated"],
         colWidths=[0.56, 0.22, 0.22],
-        loc="center",
+        loc="upper center",
         cellLoc="right",
         edges="horizontal",
     )
     table.auto_set_font_size(False)
     table.set_fontsize(9)
-    table.scale(1.0, 1.6)
+    table.scale(1.0, 2.4)
     axes.set_title("figures, simulated over a longer run")

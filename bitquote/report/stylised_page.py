@@ -21,6 +21,7 @@ from bitquote.calibration.stylised_facts import (
     ks_distances,
     stylised_facts,
 )
+from bitquote.calibration.volatility import fit_volatility
 from bitquote.market.simulation import Tape
 from bitquote.report.calibration_page import RECORDED, SIMULATED
 from bitquote.report.figures import save
@@ -57,7 +58,7 @@ def stylised_page(
     _draw_shares(axes[0, 1], {name: fact.depth for name, fact in facts.items()})
     axes[0, 1].set(title=f"depth within {NEAR} steps, KS {distance['depth']:.2f}")
     axes[0, 1].set(xlabel="quantity a side (base units)", ylabel="share of pictures at or below")
-    _draw_signature(axes[0, 2], facts)
+    _draw_signature(axes[0, 2], facts, {"recorded": recorded, "simulated": simulated})
     _draw_survival(axes[0, 3], {name: fact.taker_size for name, fact in facts.items()})
     axes[0, 3].set(title=f"sizes of taker orders, KS {distance['taker_size']:.2f}", xlabel="quantity (base units)")
     _draw_signs(axes[1, 0], facts)
@@ -89,12 +90,14 @@ def _draw_survival(axes: Axes, pair: Mapping[str, Distribution]) -> None:
     axes.legend(loc="lower left")
 
 
-def _draw_signature(axes: Axes, pair: Pair) -> None:
+def _draw_signature(axes: Axes, pair: Pair, tapes: Mapping[str, Tape]) -> None:
     for name, facts in pair.items():
+        sigma = fit_volatility(tapes[name])
+        axes.axhspan(sigma.low, sigma.high, color=_COLOURS[name], alpha=0.1)
         axes.plot(INTERVALS, facts.signature, "o-", markersize=3, color=_COLOURS[name], label=name)
     axes.set(title="signature of the mid", xscale="log", xlabel="interval (s)", ylim=(0.0, None))
     axes.set(ylabel="volatility (price per sqrt(s))")
-    axes.legend()
+    axes.legend(title="bands: sigma, 95 %", title_fontsize=8)
 
 
 def _draw_signs(axes: Axes, pair: Pair) -> None:

@@ -1,8 +1,6 @@
 """Fills of a constant quoter in a Binance recording: quote_into beside hftbacktest, in the environment of its example.
 
-    scripts/hftbacktest                                    # sets the environment up, once
-    NUMBA_CACHE_DIR=examples/hftbacktest/.venv/kernels examples/hftbacktest/.venv/bin/python \\
-      scripts/benchmarks/quoting.py spot_btcusdt_20240808.gz --market btcusdt_spot --ticks 2 5 10 15
+    scripts/hftbacktest scripts/benchmarks/quoting.py RECORDING --market btcusdt_spot --ticks 2 5 10 15
 
 Both quote the same half-spread around the mid in the market's ticks, in episodes of its length. hftbacktest fills an
 order whole or not at all (NoPartialFillExchange), also when the book passes its price, and shows its maker the feed

@@ -1,6 +1,6 @@
 """Feed replay on one core: our book against hftbacktest's ladder, the same updates, alternating in the same run.
 
-    python scripts/benchmarks/replay.py RECORDING --seconds 10
+    scripts/hftbacktest scripts/benchmarks/replay.py RECORDING --seconds 10
 
 RECORDING is a Binance file (spot or USD-M). Its feed is the snapshot's levels, every update of a level and every trade,
 and at the end a removal of each level that is left, so that it can be repeated without a break; each of these is one
@@ -11,8 +11,8 @@ it with `elapse`, on the exchange's side and on ours (`both`, as in a backtest) 
 outside is dropped, although it counts as replayed), and with `HashMapMarketDepth`. Both end with the same best bid and
 offer.
 
-hftbacktest wants numpy < 2.3, so the environment of examples/hftbacktest is the one for this script; without
-hftbacktest it times ours alone.
+hftbacktest wants numpy < 2.3, so scripts/hftbacktest runs this in the environment of its example; in the project's own
+it times ours alone.
 """
 
 import argparse

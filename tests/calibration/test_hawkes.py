@@ -164,6 +164,13 @@ def test_spread_ties_keeps_order_and_stamps() -> None:
     np.testing.assert_array_equal(np.floor(spread / 1e-3 + 1e-9), np.repeat(np.arange(100), 5))
 
 
+def test_spread_ties_parts_what_a_double_hardly_can() -> None:
+    stamps = np.repeat([23_400.0, 23_400.0 + 1e-9], 500)  # the doubles there are 4e-12 apart
+    spread = spread_ties(stamps, 1e-9)
+    assert (np.diff(spread) > 0.0).all()
+    np.testing.assert_allclose(spread, stamps, rtol=0, atol=4e-9)
+
+
 def good() -> dict[str, object]:
     return {"times": np.arange(1.0, 51.0), "kinds": np.arange(50) % 2, "dimensions": 2, "seconds": 60.0}
 

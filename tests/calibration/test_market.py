@@ -214,7 +214,7 @@ def test_what_is_written_is_what_is_returned(calibrated: dict[str, Any], tmp_pat
 
 def test_the_page_of_pictures(recording: Recording, calibrated: dict[str, Any], tmp_path: Path) -> None:
     figure = calibration_page(recording, calibrated, tmp_path / "page.png")
-    assert len(figure.axes) == 8
+    assert len(figure.axes) == 5
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 

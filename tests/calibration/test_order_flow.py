@@ -13,6 +13,7 @@ from bitquote.calibration.order_flow import (
     LIMIT,
     MARKET,
     best_quote_flow,
+    clock_step,
     order_events,
     taken_by_trades,
 )
@@ -55,6 +56,18 @@ def test_the_six_types() -> None:
     assert flow.unmatched == 1  # the buyer took less than was shown to move
     assert (np.diff(flow.time) > 0).all()  # the last two, of one stamp, have been parted
     assert flow.time[-1] == pytest.approx(6.0, abs=2e-3)
+
+
+@pytest.mark.parametrize("clock", [1e-3, 1e-6, 1e-9])
+def test_events_are_spread_over_the_clock_that_the_stamps_show(clock: float) -> None:
+    trades = [(when, 98.0, 0.1, -1) for when in (12.0, 13.0 + clock, 14.0 + 8 * clock)]
+    tape = tape_of([(10.0, 99.0, 5.0, 101.0, 5.0), (13.0 + clock, 99.0, 7.0, 101.0, 5.0)], trades)
+    assert clock_step(tape) == clock
+    flow = best_quote_flow(tape)
+    assert flow.spread == 4  # the quote has the stamp of a trade
+    late = flow.time - np.array([2.0, 3.0 + clock, 3.0 + clock, 4.0 + 8 * clock])
+    assert (late > -1e-12).all()
+    assert (late < clock + 1e-12).all()
 
 
 def test_each_taker_order_explains_the_nearest_decrease() -> None:

@@ -90,10 +90,22 @@ def test_spells_of_a_small_book() -> None:
         (1, 1.0, CENSORED),  # both sides at 4 s; what is left of the ask at 101 is now too near
         (2, 3.0, CENSORED),
         (0, 1.0, LIMIT),  # the new bid queue
+        (1, 0.0, CENSORED),  # both sides where the changes end
+        (0, 1.0, CENSORED),
     ]
     far = queue_spells(tape, changes, 1.0, 12, 2.0)
-    assert (far.distance[far.size > 2] == 10).all()  # 7 / 2 at 90, known from its own first change
+    huge = far.size > 2  # 7 / 2 at 90, known from its own first change, then 5 / 2
+    assert far.distance[huge].tolist() == [10, 10, 11]
     assert (far.size >= 0).all()
+
+
+def test_queues_that_nothing_touches_are_seen_all_the_same() -> None:
+    tape, changes = small_book()
+    still = tape._replace(bid=tape.bid[[0, 0]], ask=tape.ask[[0, 0]])
+    changes = DepthChanges(*(field[[4]] for field in changes))  # too far
+    spells = queue_spells(still, changes, 1.0, 1, 2.0)
+    assert (spells.size.tolist(), spells.duration.tolist()) == ([2, 1], [3.0, 3.0])
+    assert (spells.end == CENSORED).all()
 
 
 def test_the_flow_takes_every_size() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from order_files import lobster_texts, session
 from planted import simulated_recording
 from recordings import real_recording, synthetic_lines, write
 
-from bitquote.calibration import fit_volatility, taker_orders
+from bitquote.calibration import fit_volatility, read_recording, taker_orders
 from bitquote.calibration import market as market_module
 from bitquote.calibration.walk_forward import check_sequence, stretch
 from bitquote.errors import InputError
@@ -75,10 +77,60 @@ def test_recordings_in_order_pass_and_others_are_refused_by_name(halves: list[Re
             check_sequence(recordings)
 
 
+def test_days_of_lobster_follow_each_other_by_their_names(tmp_path: Path) -> None:
+    text, _ = lobster_texts(session(0, 300, (0.62, 0.1, 0.16, 0.12, 0.0)), 0)
+    names = [f"ABC_{day}_34200000_57600000_message_3.csv" for day in ("2015-04-30", "2015-05-01", "2015-02-31")]
+    one, other, impossible, undated = (tmp_path / name for name in (*names, "messages.csv"))
+    for path in (one, other, impossible, undated):
+        path.write_text(text)
+    earlier, later, unknown = (read_recording(path) for path in (one, other, undated))
+    check_sequence([earlier, later])
+    assert later.start - earlier.start == 86_400 * 10**9
+    with pytest.raises(InputError, match=r"begins before .*message_3\.csv: it begins at 2015-04-30 09:30:00"):
+        check_sequence([later, earlier])
+    with pytest.raises(InputError, match=r"messages\.csv does not tell its day"):
+        check_sequence([earlier, unknown])
+    with pytest.raises(InputError, match="the day 2015-02-31"):
+        read_recording(impossible)
+
+
 @pytest.mark.parametrize(("first", "last"), [(-1.0, 5.0), (5.0, 5.0), (5.0, 1e9), (float("nan"), 5.0)])
 def test_an_impossible_stretch_is_refused(whole: Recording, first: float, last: float) -> None:
     with pytest.raises(InputError, match=r"(first|last) is"):
         stretch(whole, first, last)
+
+
+def test_mistakes_show_before_the_first_calibration(
+    halves: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.walking.calibrated_market", None)
+    for words, trains, message in (
+        (("benchmark.path=5",), False, "did you mean 'benchmark.paths'"),
+        (("benchmark.seed=2000000",), False, "another than benchmark.tuning.seed"),
+        (("benchmark.seed=7", "seed=7"), True, "a seed that training does not use"),
+    ):
+        with pytest.raises(InputError, match=message):
+            walk_forward(halves, tmp_path / "walk", words, trains=trains)
+    assert not (tmp_path / "walk").exists()
+
+
+def test_all_markets_have_one_step_and_what_paths_do_not_tell_is_left_out(
+    halves: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[float | None] = []
+
+    def calibrated(recording: Recording, step: float | None = None) -> dict[str, Any]:
+        steps.append(step)
+        return shipped_configuration("order_book")
+
+    monkeypatch.setattr("train.walking.calibrated_market", calibrated)
+    # A certainty equivalent takes 10 000 paths.
+    words = ("benchmark.paths=32", "benchmark.tuning.paths=8", "objective=cara")
+    (row,) = (result := walk_forward(halves, tmp_path / "walk", words))["rows"]
+    assert steps == [None, 0.01]
+    assert [row[name] for name in ("in_sample", "out_of_sample", "attainable", "loss")] == [None] * 4
+    print_walk(result)
+    assert "- [-, -]" in capsys.readouterr().out
 
 
 @pytest.mark.study
