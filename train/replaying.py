@@ -124,9 +124,8 @@ def _replayed(recording: OrderRecording | LevelRecording) -> dict[str, Any]:
     if isinstance(recording, LevelRecording):
         levels = replay_levels(recording)
         print(levels.report())
-        share, compared, lines = levels.agreement
-        return {"outcomes": levels.outcomes, "faults": {},
-                "agreement": {"share": share, "compared": compared, "lines": lines}}  # fmt: skip
+        agreement = levels.agreement and dict(zip(("share", "compared", "lines"), levels.agreement, strict=True))
+        return {"outcomes": levels.outcomes, "faults": {}, "agreement": agreement}
     orders = replay_orders(recording)
     print(orders.report())
     agreement = orders.agreement and {

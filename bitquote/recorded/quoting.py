@@ -167,6 +167,7 @@ def _multiple(name: str, value: float, unit: float, of_what: str) -> int:
 
 def _starts(times: np.ndarray, venue: Venue, start: float, path: Any) -> np.ndarray:
     """When the episodes begin, ns."""
+    require(times.size > 0, f"{path}: its updates", 0, "at least one")
     length = venue.decision_interval * venue.decisions
     seconds = float(times.max() - times[0]) * 1e-9
     count = int((seconds - start) / length)
