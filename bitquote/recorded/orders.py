@@ -38,7 +38,7 @@ class OrderRecording:
     Attributes:
         path: The file.
         exchange, symbol: For example "lobster", "AAPL"; the symbol is empty where neither file nor caller names it.
-        origin: What times count from, "1970 UTC" or "midnight".
+        origin: What times count from, "1970 UTC", "1970 local" (an exchange's own clock) or "midnight".
         tick: Price of one tick: the largest step on which every recorded price lies.
         lot: Quantity of one lot.
         events: EVENT (n,), in the order of the file. A cancel's quantity is what the recording says was left.
