@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bitquote import run
 from bitquote.config import Settings
 from bitquote.errors import InputError
 from bitquote.evaluation import check_seeds
-from bitquote.market import Game
+from bitquote.market import Game, OrderBookMarket
 from bitquote.report.table import print_benchmark
 from bitquote.ternary import Policy, load_policy
 
 from .composition import compose, compose_recorded
 from .judging import judge, tune, tuning_of_run, with_baseline
+from .reporting import Log, log_of, write_logs, write_report
 from .scenarios import judge_scenarios, market_names
 from .sweeping import SWEEP, finished_runs
 from .words import refuse, split
@@ -24,35 +26,53 @@ CHANGEABLE = ("benchmark.paths", "benchmark.seed", "threads")
 """What may be changed when the policies of runs are judged; the rest was settled by their training."""
 
 
+class _Judged(NamedTuple):
+    """A benchmark, where it is to be written, and what was judged."""
+
+    result: dict[str, Any]
+    path: Path
+    market: Game | OrderBookMarket
+    policies: Mapping[str, Policy]
+    node: dict[str, Any]
+
+
 def benchmark(words: Sequence[str]) -> dict[str, Any]:
-    """The content of benchmark.json, which is also printed as a table and written."""
-    own, overrides = split(words, ("run", "output"))
+    """The content of benchmark.json, which is also printed as a table and written, with a page beside it."""
+    own, overrides = split(words, ("run", "output", "log", "log_paths"))
+    log, command = log_of(own), shlex.join(["bitquote", "benchmark", *words])
     named = next((word.partition("=")[2] for word in overrides if word.startswith("market=")), "")
     several = market_names(named)
     if len(several) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
-        return _judge_several(several, own, [word for word in overrides if not word.startswith("market=")])
+        others = [word for word in overrides if not word.startswith("market=")]
+        return _judge_several(several, own, others, command, log)
     if "run" in own:
-        result, path = _judge_runs(own["run"], overrides, own.get("output"))
+        judged = _judge_runs(own["run"], overrides, own.get("output"))
     else:
-        result, path = _judge_market(overrides, own.get("output"))
+        judged = _judge_market(overrides, own.get("output"))
+    result, path, market, policies, node = judged
     run.write_json(path, result)
     print_benchmark(result)
-    print(f"written to {path}")
+    page = write_report(path, result, market, policies, node, command)
+    print(f"written to {path}; to read: {page}")
+    if log is not None:
+        write_logs(log, result, market, policies)
     return result
 
 
-def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
-    _, settings, market = compose(overrides)
+def _judge_market(overrides: Sequence[str], output: str | None) -> _Judged:
+    node, settings, market = compose(overrides)
     path = Path(output) if output else run.new_directory(None, market.name) / run.BENCHMARK
     _check_writable(path)
     check_seeds(settings.benchmark.seed, [], settings.benchmark.tuning.seed)
-    return judge(settings, market, {}, [], tune(settings, market)), path
+    return _Judged(judge(settings, market, {}, [], tune(settings, market)), path, market, {}, node)
 
 
-def _judge_several(names: Sequence[str], own: Mapping[str, str], overrides: Sequence[str]) -> dict[str, Any]:
+def _judge_several(
+    names: Sequence[str], own: Mapping[str, str], overrides: Sequence[str], command: str, log: Log | None
+) -> dict[str, Any]:
     """Several markets, and in each of them the policies of runs, wherever these were trained."""
     if "run" not in own:
-        return judge_scenarios(names, overrides, own.get("output"))
+        return judge_scenarios(names, overrides, own.get("output"), command=command, log=log)
     directories = _directories(own["run"])
     _, settings, market = compose_recorded(directories[0])
     policies, seeds = _policies(directories, settings)
@@ -61,7 +81,7 @@ def _judge_several(names: Sequence[str], own: Mapping[str, str], overrides: Sequ
     home = market.with_baseline(tuning_of_run(directories[0], settings, market).table)
     if not any(word.startswith("objective=") for word in overrides):
         overrides = [*overrides, f"objective={settings.objective}"]
-    return judge_scenarios(names, overrides, own.get("output"), policies, seeds, home)
+    return judge_scenarios(names, overrides, own.get("output"), policies, seeds, home, command=command, log=log)
 
 
 def _trained_in(text: str, name: str) -> bool:
@@ -70,13 +90,13 @@ def _trained_in(text: str, name: str) -> bool:
     return record["market"]["name"] == name
 
 
-def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
+def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Judged:
     directories = _directories(text)
     record, *_ = compose_recorded(directories[0])
     overrides = [word for word in overrides if not _repeats(word, record)]
     others = [word for word in overrides if word.partition("=")[0] not in CHANGEABLE]
     refuse(others, f"with run= only {', '.join(CHANGEABLE)} can be changed")
-    _, settings, market = compose_recorded(directories[0], overrides)
+    node, settings, market = compose_recorded(directories[0], overrides)
     policies, seeds = _policies(directories, settings)
     if output:
         path = Path(output)
@@ -85,7 +105,8 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tupl
         path = (run.new_directory(None, market.name) if "," in text else Path(text)) / run.BENCHMARK
     _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
-    return judge(settings, with_baseline(market, tuned), policies, seeds, tuned), path
+    market = with_baseline(market, tuned)
+    return _Judged(judge(settings, market, policies, seeds, tuned), path, market, policies, node)
 
 
 def _repeats(word: str, record: Mapping[str, Any]) -> bool:

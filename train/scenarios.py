@@ -19,11 +19,13 @@ from bitquote.errors import InputError
 from bitquote.evaluation import EdgeOptimum, Tuned, check_seeds
 from bitquote.market import OrderBookMarket
 from bitquote.quoting import glft_shifted
+from bitquote.report.pictures import reference_table
 from bitquote.report.scenarios import print_scenarios, scenario_figure
 from bitquote.ternary import Policy
 
 from .composition import compose
 from .judging import judge, tune, with_baseline
+from .reporting import PAGE, Log, write_logs, write_scenarios_report
 
 SCENARIOS = (
     "calm", "order_book", "clustered", "toxic", "tight", "wide", "competition", "whale_block", "whale_sliced", "pump",
@@ -49,8 +51,14 @@ def judge_scenarios(
     policies: Mapping[str, Policy] = MappingProxyType({}),
     seeds: Sequence[int] = (),
     home: OrderBookMarket | None = None,
+    *,
+    command: str,
+    log: Log | None = None,
 ) -> dict[str, Any]:
-    """Benchmark every market; `policies` bring their training `seeds`, and the market that they were trained in."""
+    """Benchmark every market; `policies` bring their training `seeds`, and the market that they were trained in.
+
+    `command` is what the page says it was made by, `log` where each market gets a directory of quotes and fills.
+    """
     files = [Path(name).stem for name in names]
     for stem in files:
         if stem == Path(SUMMARY).stem or files.count(stem) > 1:
@@ -83,13 +91,19 @@ def judge_scenarios(
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"the same command with output={directory} goes on from here") from None
             result |= {"description": node["market"].get("description", ""), "asked": asked}
+            result |= {} if home is None else {"trained_in": home.name}
             run.write_json(path, result)
         results[name] = result
+        if log is not None:
+            own = market.with_baseline(reference_table(market, result) if home is None else home.baseline)
+            write_logs(Log(log.directory / Path(name).stem, log.paths), result, own, policies)
     summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}}
     run.write_json(directory / SUMMARY, summary)
     scenario_figure(summary).savefig(directory / PICTURE, dpi=120)
+    nodes = {name: node for name, (node, *_) in composed.items()}
+    write_scenarios_report(directory / SUMMARY, summary, results, nodes, command)
     print_scenarios(summary)
-    print(f"written to {directory}: a file for each market, {SUMMARY} and {PICTURE}")
+    print(f"written to {directory}: a file for each market, {SUMMARY}, {PICTURE} and {PAGE}")
     return summary
 
 

@@ -36,7 +36,7 @@ def columns(summary: Mapping[str, Any]) -> list[str]:
     return [*SHOWN, *policies]
 
 
-def _untuned(summary: Mapping[str, Any]) -> list[str]:
+def untuned_note(summary: Mapping[str, Any]) -> list[str]:
     """A line on the markets in which `glft_tuned` is GLFT itself."""
     names = [name for name, market in summary["markets"].items() if market["untuned"]]
     return [f"not tuned, as the optimum lies beyond the grid: {', '.join(names)}"] if names else []
@@ -66,7 +66,7 @@ def print_scenarios(summary: Mapping[str, Any], console: Console | None = None) 
     meaning = {"penalty": "mean profit less the inventory penalty", "cara": "certainty equivalent"}
     objective = next(iter(summary["markets"].values()))["objective"]
     console.print(f"objective: {meaning[objective]}; the best in bold; intervals are in the files")
-    for line in _untuned(summary):
+    for line in untuned_note(summary):
         console.print(line)
 
 
@@ -83,11 +83,11 @@ def scenario_figure(summary: Mapping[str, Any]) -> Figure:
         _draw_parts(right, place, rows[market["reference"]]["attribution"])
     left.set_xticks(range(len(shown)), [_SHORT.get(name, name) for name in shown], fontsize=8)
     left.xaxis.tick_top()
-    left.set_yticks(range(len(markets)), list(markets))
+    left.set_yticks(range(len(markets)), list(markets), parse_math=False)
     left.set_ylim(len(markets) - 0.5, -0.5)
     left.set_xlim(-0.5, len(shown) - 0.5)
     title = "objective; green as good as the best of its line (yellow: not quoting is), red worse than not quoting"
-    left.set_title("\n".join([title, *_untuned(summary)]), fontsize=9)
+    left.set_title("\n".join([title, *untuned_note(summary)]), fontsize=9, parse_math=False)
     right.set_xscale("symlog", linthresh=1.0)
     right.axvline(0.0, color="#333333", linewidth=0.8)
     right.set_title("profit of tuned GLFT by source", fontsize=9)
