@@ -29,8 +29,8 @@ def headline(result: Mapping[str, Any]) -> str:
         return f"No claim: the objective of {row['quoter']} cannot be told from this sample."
     found = _finding(row, result)
     if seeds < FEWEST_SEEDS:
-        trained = "1 training seed" if seeds == 1 else f"{seeds} training seeds"
-        return f"No claim about the learner, of which there are {trained} and not {FEWEST_SEEDS}. Found: {found}"
+        trained = "one training seed is" if seeds == 1 else f"{seeds} training seeds are"
+        return f"No claim about the learner: {trained} too few, {FEWEST_SEEDS} the least. Found: {found}"
     return found
 
 
@@ -78,8 +78,8 @@ def _of_training(result: Mapping[str, Any]) -> list[str]:
     lines = []
     if seeds == 1:
         lines.append(
-            "One training seed: the interval is over test paths alone, and says how well this one policy does, not how "
-            f"well its learner would do again. For that {FEWEST_SEEDS} seeds are the least."
+            "One training seed: the figures say how well this one policy does, not how well its learner would do again;"
+            f" for that {FEWEST_SEEDS} seeds are the least."
         )
     elif seeds < FEWEST_SEEDS:
         lines.append(
@@ -138,9 +138,12 @@ def _of_risk(result: Mapping[str, Any]) -> list[str]:
     refused = [row["quoter"] for row in result["rows"] if row["certainty_equivalent"] is None]
     if not refused:
         return []
-    names = "any row" if len(refused) == len(result["rows"]) else ", ".join(refused)
-    why = "a number cannot hold it" if is_exact(result) else "too few paths for the tail that rules it"
-    return [f"The certainty equivalent is not given for {names}: {why}."]
+    given = [row["quoter"] for row in result["rows"] if row["certainty_equivalent"] is not None]
+    names = f"not given for {', '.join(refused)}"
+    if len(given) < len(refused):
+        names = f"given for {', '.join(given)} alone" if given else "given for no row"
+    why = "a double cannot hold it" if is_exact(result) else "the paths are too few for the tail that rules it"
+    return [f"The certainty equivalent is {names}: {why}."]
 
 
 def _of_reference(result: Mapping[str, Any]) -> list[str]:

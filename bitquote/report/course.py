@@ -94,7 +94,7 @@ def course_figure(rollouts: Mapping[str, Rollout], dt: float, units: Units, mone
     axes[0, 0].set_ylabel(f"inventory ({units.inventory})")
     axes[1, 0].set_ylabel(f"profit less penalty so far\n({money})")
     axes[2, 0].set_ylabel(f"its fall from its highest\n({money})")
-    axes[0, -1].legend(fontsize=8, ncols=3, frameon=False, loc="upper left")
+    axes[1, -1].legend(fontsize=8, frameon=False, loc="best")
     return figure
 
 
@@ -115,7 +115,7 @@ def tuning_figure(tuning: Mapping[str, Any], money: str) -> Figure | None:
         return None
     shifts, scales = tuning["shifts"], tuning["scales"]
     scores = np.array(tuning["scores"], np.float64)  # (shifts, scales); None becomes NaN
-    figure = Figure(figsize=(12.0, 1.8 + 0.34 * len(scales)), layout="constrained")
+    figure = Figure(figsize=(12.0, 1.8 + 0.38 * len(scales)), layout="constrained")
     axis = figure.subplots()
     best = np.nanmax(scores)
     # Colours for the better half alone: what is far off would take all of them.
@@ -123,7 +123,7 @@ def tuning_figure(tuning: Mapping[str, Any], money: str) -> Figure | None:
     for (i, j), score in np.ndenumerate(scores):
         if np.isfinite(score):
             ink = "black" if score > 0.5 * (np.nanmedian(scores) + best) else "white"
-            axis.text(i, j, f"{score:.4g}", ha="center", va="center", fontsize=8, color=ink)
+            axis.text(i, j + 0.3, f"{score:.4g}", ha="center", va="center", fontsize=7, color=ink)
     for shift, scale, _ in tuning["refined"]:
         axis.plot(*_place(shift, scale, shifts, scales), ".", color=MID, markersize=5)
     place = _place(tuning["shift"] / tuning["shift_unit"], tuning["scale"], shifts, scales)

@@ -14,7 +14,7 @@ from bitquote.quoting import QUOTERS, QuoteTable, glft_shifted
 from bitquote.report.course import course_figure, markout_figure, tuning_figure
 from bitquote.report.figures import Units, benchmark_figure, episode, quote_surfaces
 from bitquote.report.surface import Surface, rollout_surface, table_surface
-from bitquote.report.table import ranked
+from bitquote.report.table import is_exact, ranked
 
 PATHS = 64
 """Paths over which an order-book policy's quotes are averaged."""
@@ -47,10 +47,16 @@ def pictures(market: Game | OrderBookMarket, policy: Any, result: dict[str, Any]
 
 def rows_picture(result: Mapping[str, Any]) -> Picture:
     """Every row's regret, and in an order book where its profit comes from."""
-    caption = "Regret to the reference with its 95 % interval, the best row on top."
-    if not any(row["exact"] for row in result["rows"]):
-        caption += " Beside it the mean profit by source: gains to the right of zero, losses to the left."
-    return Picture("Regret and attribution", caption, benchmark_figure(dict(result)))
+    if is_exact(result):
+        title = "Regret"
+        caption = "Regret to the optimum, the best row on top. All expected profit is spread earned at fills."
+    else:
+        title = "Regret and attribution"
+        caption = (
+            "Regret to the reference with its 95 % interval, the best row on top. Beside it the mean profit by source: "
+            "gains to the right of zero, losses to the left."
+        )
+    return Picture(title, caption, benchmark_figure(dict(result)))
 
 
 def tuning_picture(result: Mapping[str, Any]) -> list[Picture]:
@@ -92,8 +98,8 @@ def evidence(
         Picture("Quotes", f"Half-spread and skew over time and inventory.{averaged}", surfaces),
         Picture(
             "Markouts after own fills",
-            f"Mean move of the mid in the maker's favour, from the decision before the fill, which the quote was taken "
-            f"from; bands are 95 % intervals over paths ({sample}). What a fill earns is its distance plus this.",
+            "Mean move of the mid in the maker's favour, from the decision before the fill, which the quote was taken "
+            f"from; bands are 95 % intervals over paths ({sample}). A fill earns its distance plus this, less fees.",
             markout_figure(rollouts, dt, price_unit(market), units),
         ),
         Picture(
