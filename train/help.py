@@ -72,8 +72,8 @@ usage: bitquote benchmark [key=value ...]
 Without run=, judges the closed forms of a market. With it, judges the trained policies beside them, on the runs' own
 market; several runs of different seeds (or the directory of a sweep) also give a pooled row. Prints the table and
 writes benchmark.json: into the run directory, into a new one, or to output=<file>. Beside it stand report.html, one
-page that holds all it needs (claim, table, pictures, limits, provenance), and benchmark.csv; with output=other.json they
-are other.html and other.csv.
+page that holds all it needs (claim, table, pictures, limits, provenance), and benchmark.csv; with output=other.json
+they are other.html and other.csv.
 
 Several markets (market=calm,toxic; market=scenarios is all of them) make one table and one picture, in a directory that
 holds a file for each; the same command with the same output= goes on where it was interrupted. With run= the policies

@@ -24,10 +24,10 @@ def headline(result: Mapping[str, Any]) -> str:
     if row is None:
         best = ranked(result)[0]
         rows = "no policy" if seeds == 0 else "no pooled row of policies"
-        return f"No claim: there is {rows} here. The best of the rows is {best['quoter']}{_objective(best, result)}."
+        return f"No claim: there is {rows} here. The best row is {best['quoter']}{_objective(best, result)}."
     if row["regret"] is None:
         return f"No claim: the objective of {row['quoter']} cannot be told from this sample."
-    found = _finding(row, result)
+    found = _finding(row, result) + _silence(row, result)
     if seeds < FEWEST_SEEDS:
         trained = "one training seed is" if seeds == 1 else f"{seeds} training seeds are"
         return f"No claim about the learner: {trained} too few, {FEWEST_SEEDS} the least. Found: {found}"
@@ -50,6 +50,13 @@ def _finding(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     p = row.get("p_value")
     test = "" if p is None else f", p {p_value_text(p)}"
     return f"{row['quoter']} earns {text}{test} {'less' if row['regret'] > 0.0 else 'more'} than {reference}."
+
+
+def _silence(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """That not quoting at all does better, where it does: then the rest is worth little."""
+    silent = next((other["objective"] for other in result["rows"] if other["quoter"] == "no_quote"), None)
+    better = silent is not None and silent > row["objective"]
+    return f" Not quoting at all is better than {row['quoter']}." if better else ""
 
 
 def _places(result: Mapping[str, Any]) -> int:

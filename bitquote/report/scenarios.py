@@ -91,8 +91,8 @@ def scenario_figure(summary: Mapping[str, Any]) -> Figure:
     right.set_xscale("symlog", linthresh=1.0)
     right.axvline(0.0, color="#333333", linewidth=0.8)
     right.set_title("profit of tuned GLFT by source", fontsize=9)
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.04), "ncols": 5, "frameon": False}
-    right.legend(handles=[_patch(part) for part in PARTS], fontsize=7, **below)
+    below = {"loc": "outside lower right", "ncols": 5, "frameon": False}
+    figure.legend(handles=[_patch(part) for part in PARTS], fontsize=7, **below)
     return figure
 
 
