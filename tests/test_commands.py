@@ -15,6 +15,7 @@ import pytest
 import yaml
 from order_files import bitstamp_text, lobster_texts, write_lobster
 from order_files import session as order_session
+from pyarrow import parquet
 from recordings import real_recording, synthetic_lines, write
 
 import bitquote
@@ -85,6 +86,8 @@ def test_train_leaves_a_whole_run(name, request):
     assert len(list(directory.glob("events.out.tfevents.*"))) == 2
     for picture in ("quotes", "episode", "benchmark"):
         assert (directory / f"{picture}.png").stat().st_size > 10_000
+    assert "bitquote train" in (directory / "report.html").read_text()
+    assert len((directory / "benchmark.csv").read_text().splitlines()) == 1 + len(run.benchmark["rows"])
 
 
 @pytest.mark.slow
@@ -111,10 +114,27 @@ def test_benchmark_of_a_run(game_run, capsys):
     assert main(["benchmark", f"run={game_run}", "benchmark.paths=32", "output=again/result.json"]) == 0
     result = json.loads(Path("again/result.json").read_text())
     assert result["paths"] == 32
+    assert "output=again/result.json" in Path("again/result.html").read_text()
+    assert not Path("again/report.html").exists()
     before = json.loads((game_run / "benchmark.json").read_text())
     assert result["rows"][0]["objective"] == before["rows"][0]["objective"]
     assert "was trained in a game" in complaint(capsys, "benchmark", f"run={game_run}", "market=order_book")
     assert "same training seed" in complaint(capsys, "benchmark", f"run={game_run},{game_run}")
+
+
+@pytest.mark.slow
+def test_quotes_and_fills_are_logged(game_run, capsys):
+    words = ["benchmark", f"run={game_run}", "output=b.json"]
+    assert main([*words, "log=log", "log_paths=3"]) == 0
+    rows = {row["quoter"] for row in json.loads(Path("b.json").read_text())["rows"]}
+    assert {path.stem for path in Path("log").iterdir()} == rows
+    assert parquet.read_metadata("log/policy.parquet").num_rows == 3 * 20
+    Path("file").touch()
+    Path("b.json").unlink()
+    assert "cannot write to the directory file" in complaint(capsys, *words, "log=file")
+    assert "log_paths is 'x'" in complaint(capsys, *words, "log=log", "log_paths=x")
+    assert "without log=" in complaint(capsys, *words, "log_paths=3")
+    assert not Path("b.json").exists()
 
 
 @pytest.mark.slow
@@ -403,6 +423,7 @@ def test_kernels_says_which_path_and_why(capsys, monkeypatch, tmp_path):
 def test_several_markets_make_one_table_and_go_on(book_run, capsys):
     """Closed forms and a policy trained elsewhere; what is finished is not done again."""
     words = ["benchmark", "market=calm,stuffed", f"run={book_run}", *SMALL[:2], "output=several"]
+    words += ["log=log", "log_paths=2"]
     assert main(words) == 0
     first = capsys.readouterr().out
     assert "calm" in first and "stuffed" in first and "policy" in first
@@ -412,6 +433,10 @@ def test_several_markets_make_one_table_and_go_on(book_run, capsys):
         result = json.loads(Path(f"several/{name}.json").read_text())
         assert result["market"] == name and {"policy", "glft_tuned"} <= {row["quoter"] for row in result["rows"]}
     assert Path("several/suite.png").stat().st_size > 10_000
+    page = Path("several/report.html").read_text()
+    assert "calm" in page and "trained in order_book and are judged outside" in page
+    assert len(Path("several/suite.csv").read_text().splitlines()) == 1 + 2 * 11
+    assert Path("log/calm/policy.parquet").exists() and Path("log/stuffed/glft_tuned.parquet").exists()
     written = Path("several/calm.json").stat().st_mtime_ns
     assert main(words) == 0
     assert Path("several/calm.json").stat().st_mtime_ns == written

@@ -137,7 +137,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_wheel_holds_every_file(wheel):
     for installed, checkout in (("bitquote", "bitquote"), ("bitquote/apps", "train"), ("bitquote/conf", "conf")):
         for path in (ROOT / checkout).rglob("*"):
-            if path.suffix in (".py", ".yaml", ".typed"):
+            if path.suffix in (".py", ".yaml", ".typed", ".jinja"):
                 assert (wheel / installed / path.relative_to(ROOT / checkout)).is_file(), path
 
 

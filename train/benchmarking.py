@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bitquote import run
 from bitquote.errors import InputError
 from bitquote.evaluation import check_seeds
-from bitquote.market import Game
+from bitquote.market import Game, OrderBookMarket
 from bitquote.report.table import print_benchmark
+from bitquote.ternary import Policy
 
 from .composition import compose, compose_recorded
 from .judging import judge, tune, tuning_of_run, with_baseline
+from .reporting import log_of, write_logs, write_report
 from .runs import directories_of, policies_of
 from .suites import Judged, judge_suite, read_suite, suite_of_markets
 from .words import refuse, split
@@ -22,37 +25,50 @@ CHANGEABLE = ("benchmark.paths", "benchmark.seed", "threads")
 """What may be changed when the policies of runs are judged; the rest was settled by their training."""
 
 
+class _Result(NamedTuple):
+    """A benchmark, where it is to be written, and what was judged."""
+
+    result: dict[str, Any]
+    path: Path
+    market: Game | OrderBookMarket
+    policies: Mapping[str, Policy]
+    node: dict[str, Any]
+
+
 def benchmark(words: Sequence[str]) -> dict[str, Any]:
-    """The content of benchmark.json, which is also printed as a table and written."""
-    own, overrides = split(words, ("run", "output", "suite"))
+    """The content of benchmark.json, which is also printed as a table and written, with a page beside it."""
+    own, overrides = split(words, ("run", "output", "suite", "log", "log_paths"))
+    log, command = log_of(own), shlex.join(["bitquote", "benchmark", *words])
     named = next((word.partition("=")[2] for word in overrides if word.startswith("market=")), "")
-    if "suite" in own:
-        if named:
-            raise InputError(f"market={named} cannot be given with suite=: the suite names its markets")
-        return judge_suite(read_suite(own["suite"]), overrides, own.get("output"), _judged(own, overrides))
-    suite = suite_of_markets(named)
-    if len(suite.cells) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
-        overrides = [word for word in overrides if not word.startswith("market=")]
-        return judge_suite(suite, overrides, own.get("output"), _judged(own, overrides))
+    if "suite" in own and named:
+        raise InputError(f"market={named} cannot be given with suite=: the suite names its markets")
+    suite = read_suite(own["suite"]) if "suite" in own else suite_of_markets(named)
+    if "suite" in own or len(suite.cells) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
+        others = [word for word in overrides if not word.startswith("market=")]
+        return judge_suite(suite, others, own.get("output"), _policies_to_judge(own, others), command, log)
     if "run" in own:
-        result, path = _judge_runs(own["run"], overrides, own.get("output"))
+        judged = _judge_runs(own["run"], overrides, own.get("output"))
     else:
-        result, path = _judge_market(overrides, own.get("output"))
+        judged = _judge_market(overrides, own.get("output"))
+    result, path, market, policies, node = judged
     run.write_json(path, result)
     print_benchmark(result)
-    print(f"written to {path}")
+    page = write_report(path, result, market, policies, node, command)
+    print(f"written to {path}; to read: {page}")
+    if log is not None:
+        write_logs(log, result, market, policies)
     return result
 
 
-def _judge_market(overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
-    _, settings, market = compose(overrides)
+def _judge_market(overrides: Sequence[str], output: str | None) -> _Result:
+    node, settings, market = compose(overrides)
     path = Path(output) if output else run.new_directory(None, market.name) / run.BENCHMARK
     _check_writable(path)
     check_seeds(settings.benchmark.seed, [], settings.benchmark.tuning.seed)
-    return judge(settings, market, {}, [], tune(settings, market)), path
+    return _Result(judge(settings, market, {}, [], tune(settings, market)), path, market, {}, node)
 
 
-def _judged(own: Mapping[str, str], overrides: list[str]) -> Judged:
+def _policies_to_judge(own: Mapping[str, str], overrides: list[str]) -> Judged:
     """The policies of run=, to be judged wherever; their objective goes into `overrides` unless one is there."""
     if "run" not in own:
         return Judged()
@@ -72,13 +88,13 @@ def _trained_in(text: str, name: str) -> bool:
     return record["market"]["name"] == name
 
 
-def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tuple[dict[str, Any], Path]:
+def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Result:
     directories = directories_of(text)
     record, *_ = compose_recorded(directories[0])
     overrides = [word for word in overrides if not _repeats(word, record)]
     others = [word for word in overrides if word.partition("=")[0] not in CHANGEABLE]
     refuse(others, f"with run= only {', '.join(CHANGEABLE)} can be changed")
-    _, settings, market = compose_recorded(directories[0], overrides)
+    node, settings, market = compose_recorded(directories[0], overrides)
     policies, seeds = policies_of(directories, settings)
     if output:
         path = Path(output)
@@ -87,7 +103,8 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tupl
         path = (run.new_directory(None, market.name) if "," in text else Path(text)) / run.BENCHMARK
     _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
-    return judge(settings, with_baseline(market, tuned), policies, seeds, tuned), path
+    market = with_baseline(market, tuned)
+    return _Result(judge(settings, market, policies, seeds, tuned), path, market, policies, node)
 
 
 def _repeats(word: str, record: Mapping[str, Any]) -> bool:

@@ -40,7 +40,8 @@ usage: bitquote train [key=value ...]
        bitquote train run=<run directory>       goes on where an interrupted run stopped
 
 Trains a policy, benchmarks it beside every closed form, and leaves a run directory: policy.safetensors, config.yaml,
-metrics.json, benchmark.json, checkpoints and TensorBoard events. Ctrl-C loses nothing: the run can be resumed.
+metrics.json, benchmark.json (with report.html, a page to read, and benchmark.csv), checkpoints and TensorBoard events.
+Ctrl-C loses nothing: the run can be resumed.
 
 common keys and their defaults:
 {_SETTINGS}\
@@ -70,7 +71,9 @@ usage: bitquote benchmark [key=value ...]
 
 Without run=, judges the closed forms of a market. With it, judges the trained policies beside them, on the runs' own
 market; several runs of different seeds (or the directory of a sweep) also give a pooled row. Prints the table and
-writes benchmark.json: into the run directory, into a new one, or to output=<file>.
+writes benchmark.json: into the run directory, into a new one, or to output=<file>. Beside it stand report.html, one
+page that holds all it needs (claim, table, pictures, limits, provenance), and benchmark.csv; with output=other.json
+they are other.html and other.csv.
 
 A suite is several markets, or several settings of one, in one table and one picture, in a directory that holds a
 file for each; the same command with the same output= goes on where it was interrupted. With run= the policies are
@@ -81,11 +84,15 @@ of words for each name) and, if it likes, `words:` common to all, `seeds:` of po
 `description:`.
 
 common keys and their defaults (with run=, only the benchmark's own):
-{_SETTINGS}{_BENCHMARK}
+{_SETTINGS}{_BENCHMARK}\
+  log=<directory>       quotes and fills, one Parquet file a quoter, a row a decision; of each market in its own folder
+  log_paths=100         of so many of the paths
+
 examples:
   bitquote benchmark market=game market.gamma=0.5 objective=cara
   bitquote benchmark run=runs/game/20260101-120000-1 benchmark.paths=10000 output=more_paths.json
   bitquote benchmark suite=scenarios run=runs/direct output=runs/scenarios
+  bitquote benchmark run=runs/direct log=runs/direct/log log_paths=20
 """,
     "calibrate": """\
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]

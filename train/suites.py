@@ -22,12 +22,14 @@ from bitquote.errors import InputError, require, require_integer
 from bitquote.evaluation import EdgeOptimum, Tuned, check_seeds
 from bitquote.evaluation.statistics import holm
 from bitquote.market import Game, OrderBookMarket
-from bitquote.quoting import glft_shifted
+from bitquote.quoting import QuoteTable, glft_shifted
+from bitquote.report.pictures import reference_table
 from bitquote.report.suite import print_suite, suite_figure
 from bitquote.ternary import Policy
 
 from .composition import CONF, Composed, compose, read_yaml
-from .judging import judge, tune, with_baseline
+from .judging import judge, tune
+from .reporting import PAGE, Log, write_logs, write_suite_report
 from .runs import policies_of
 from .training import compose_training, finish, record
 
@@ -96,8 +98,13 @@ def suite_of_markets(text: str) -> Suite:
     return Suite(cells)
 
 
-def judge_suite(suite: Suite, overrides: Sequence[str], output: str | None, judged: Judged) -> dict[str, Any]:
-    """Benchmark every cell, with the policies of `judged` or with those that it trains; returns the common table."""
+def judge_suite(
+    suite: Suite, overrides: Sequence[str], output: str | None, judged: Judged, command: str, log: Log | None = None
+) -> dict[str, Any]:
+    """Benchmark every cell, with the policies of `judged` or with those that it trains; returns the common table.
+
+    `command` is what the page says it was made by, `log` where each cell gets a directory of quotes and fills.
+    """
     for name in suite.cells:
         good = _CELL.fullmatch(name) is not None and name not in (Path(SUMMARY).stem, RUNS)
         require(good, "cells", name, f"a name for a file, not {Path(SUMMARY).stem} or {RUNS}")
@@ -120,14 +127,19 @@ def judge_suite(suite: Suite, overrides: Sequence[str], output: str | None, judg
             if suite.seeds:
                 own = _trained([*suite.cells[name], *overrides], suite.seeds, directory / RUNS / name)
             results[name] = _judge_cell(directory / f"{name}.json", one, own)
+            if log is not None:
+                seen = _seen(one[2], reference_table(one[2], results[name]), own)
+                write_logs(Log(log.directory / name, log.paths), results[name], seen, own.policies)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command with output={directory} goes on from here") from None
     summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}}
     _correct(summary["markets"])
     run.write_json(directory / SUMMARY, summary)
     suite_figure(summary).savefig(directory / PICTURE, dpi=120)
+    nodes = {name: node for name, (node, *_) in composed.items()}
+    write_suite_report(directory / SUMMARY, summary, results, nodes, command)
     print_suite(summary)
-    print(f"written to {directory}: a file for each cell, {SUMMARY} and {PICTURE}")
+    print(f"written to {directory}: a file for each cell, {SUMMARY}, {PICTURE} and {PAGE}")
     return summary
 
 
@@ -144,13 +156,18 @@ def _judge_cell(path: Path, composed: Composed, judged: Judged) -> dict[str, Any
     if result.get("asked") == asked:
         return result
     tuned = _tuned_or_plain(settings, market)
-    seen = with_baseline(market, tuned)
-    if judged.home is not None and isinstance(market, OrderBookMarket):
-        seen = market.with_baseline(judged.home.baseline)
-    result = judge(settings, seen, judged.policies, judged.seeds, tuned)
+    result = judge(settings, _seen(market, tuned.table, judged), judged.policies, judged.seeds, tuned)
     result |= {"description": node["market"].get("description", ""), "asked": asked}
+    result |= {} if judged.home is None else {"trained_in": judged.home.name}
     run.write_json(path, result)
     return result
+
+
+def _seen(market: Game | OrderBookMarket, tuned: QuoteTable, judged: Judged) -> Game | OrderBookMarket:
+    """The market with the baseline that its policies observe: that of where they were trained."""
+    if isinstance(market, Game):
+        return market
+    return market.with_baseline(tuned if judged.home is None else judged.home.baseline)
 
 
 def _trained(words: Sequence[str], seeds: Sequence[int], directory: Path) -> Judged:

@@ -22,6 +22,7 @@ from bitquote.ternary import load_policy
 
 from .composition import Composed, compose, compose_recorded
 from .judging import judge, tuning_of_run, with_baseline
+from .reporting import write_report
 from .words import refuse, split
 
 
@@ -83,6 +84,8 @@ def _train_and_judge(
     from .presenting import present  # imports torch, which only training needs
 
     present(directory, node, market, policy, result, run.read_json(directory / run.METRICS, "updates")["updates"])
+    command = f"bitquote train, of the configuration below, in {directory}"
+    write_report(directory / run.BENCHMARK, result, market, {"policy": policy}, node, command)
     run.write_json(directory / run.BENCHMARK, result)
 
 

@@ -128,7 +128,7 @@ def response_to_inventory(market: OrderBookMarket, quoter: Any, paths: int, seed
     number = _sums(cell, np.ones(cell.size), paths, inventory.size)
     kept = number.sum(axis=0) >= fewest
     means = [
-        _ratio(_sums(cell, value[both].astype(np.float64), paths, inventory.size)[:, kept], number[:, kept])
+        clustered_mean(_sums(cell, value[both].astype(np.float64), paths, inventory.size)[:, kept], number[:, kept])
         for value in (0.5 * (bid + ask), 0.5 * (bid - ask))
     ]
     (half_spread, half_spread_margin), (skew, skew_margin) = means
@@ -140,7 +140,9 @@ def _sums(cell: NDArray[np.int64], value: NDArray[np.float64], rows: int, column
     return np.bincount(cell, value, rows * columns).astype(np.float64).reshape(rows, columns)
 
 
-def _ratio(total: NDArray[np.float64], number: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def clustered_mean(
+    total: NDArray[np.float64], number: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and 95 % margin by column of (paths, columns) sums: a path is one draw, however often it was there."""
     mean = total.sum(axis=0) / number.sum(axis=0)
     paths = (number > 0).sum(axis=0)

@@ -42,16 +42,21 @@ def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def quote_surfaces(policy: Surface, reference: Surface, *, reference_name: str, units: Units) -> Figure:
-    """Half-spread and skew over (time, inventory): policy, reference, difference; one colour scale for the pair."""
+def quote_surfaces(
+    policy: Surface, reference: Surface, *, reference_name: str, units: Units, name: str = "policy"
+) -> Figure:
+    """Half-spread and skew over (time, inventory): policy, reference, difference; one colour scale for the pair.
+
+    `name` is the row of the quoter in the policy's place.
+    """
     policy, reference = matched(policy, reference)
     figure = Figure(figsize=(12.0, 6.4), layout="constrained")
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
-    for row, name in enumerate(("half_spread", "skew")):
-        pair = getattr(policy, name), getattr(reference, name)
-        scale = _symmetric(*pair) if name == "skew" else _span(*pair)
-        colours = "RdBu_r" if name == "skew" else "viridis"
-        label = f"{name.replace('_', '-')} ({units.price})"
+    for row, side in enumerate(("half_spread", "skew")):
+        pair = getattr(policy, side), getattr(reference, side)
+        scale = _symmetric(*pair) if side == "skew" else _span(*pair)
+        colours = "RdBu_r" if side == "skew" else "viridis"
+        label = f"{side.replace('_', '-')} ({units.price})"
         meshes = [
             _surface(axis, policy, values, colours, scale) for axis, values in zip(axes[row, :2], pair, strict=True)
         ]
@@ -59,7 +64,7 @@ def quote_surfaces(policy: Surface, reference: Surface, *, reference_name: str, 
         mesh = _surface(axes[row, 2], policy, pair[0] - pair[1], "PuOr", _symmetric(pair[0] - pair[1]))
         figure.colorbar(mesh, ax=axes[row, 2], label=f"difference of {label}", pad=0.02)
         axes[row, 0].set_ylabel(f"inventory ({units.inventory})")
-    for axis, title in zip(axes[0], ("policy", reference_name, f"policy - {reference_name}"), strict=True):
+    for axis, title in zip(axes[0], (name, reference_name, f"{name} - {reference_name}"), strict=True):
         axis.set_title(title)
     for axis in axes[1]:
         axis.set_xlabel(units.time)
@@ -70,7 +75,9 @@ def _surface(axis: Axes, surface: Surface, values: np.ndarray, colours: str, sca
     axis.set_facecolor(_ABSENT)
     edges = np.append(surface.inventory - 0.5, surface.inventory[-1] + 0.5)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return axis.pcolormesh(surface.time, edges, np.ma.masked_invalid(values.T), cmap=colours, norm=scale)
+    # Thousands of cells: pixels also where the rest of a picture is drawn in lines.
+    cells = np.ma.masked_invalid(values.T)
+    return axis.pcolormesh(surface.time, edges, cells, cmap=colours, norm=scale, rasterized=True)
 
 
 def _finite(*arrays: np.ndarray) -> np.ndarray:
@@ -141,7 +148,8 @@ def benchmark_figure(result: dict[str, Any]) -> Figure:
     _draw_regret(axes[0], rows, result, logarithmic=exact)
     if not exact:
         _draw_attribution(axes[1], rows, result["units"])
-    figure.suptitle(f"{result['market']}, gamma {result['gamma']:g}")
+    # A user's name is text, dollars and all.
+    figure.suptitle(f"{result['market']}, gamma {result['gamma']:g}", parse_math=False)
     return figure
 
 

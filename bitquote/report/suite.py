@@ -54,7 +54,7 @@ def _margins(summary: Mapping[str, Any], quoter: str) -> Table:
     return table
 
 
-def _untuned(summary: Mapping[str, Any]) -> list[str]:
+def untuned_note(summary: Mapping[str, Any]) -> list[str]:
     """A line on the markets in which `glft_tuned` is GLFT itself."""
     names = [name for name, market in summary["markets"].items() if market["untuned"]]
     return [f"not tuned, as the optimum lies beyond the grid: {', '.join(names)}"] if names else []
@@ -86,7 +86,7 @@ def print_suite(summary: Mapping[str, Any], console: Console | None = None) -> N
     console.print(f"objective: {' or '.join(sorted(meaning[name] for name in objectives))}; the best in bold")
     for name in shown[len(SHOWN) :]:
         console.print(_margins(summary, name))
-    for line in _untuned(summary):
+    for line in untuned_note(summary):
         console.print(line)
 
 
@@ -103,16 +103,16 @@ def suite_figure(summary: Mapping[str, Any]) -> Figure:
         _draw_parts(right, place, rows[market["reference"]]["attribution"])
     left.set_xticks(range(len(shown)), [_SHORT.get(name, name) for name in shown], fontsize=8)
     left.xaxis.tick_top()
-    left.set_yticks(range(len(markets)), list(markets))
+    left.set_yticks(range(len(markets)), list(markets), parse_math=False)
     left.set_ylim(len(markets) - 0.5, -0.5)
     left.set_xlim(-0.5, len(shown) - 0.5)
     title = "objective; green as good as the best of its line (yellow: not quoting is), red worse than not quoting"
-    left.set_title("\n".join([title, *_untuned(summary)]), fontsize=9)
+    left.set_title("\n".join([title, *untuned_note(summary)]), fontsize=9, parse_math=False)
     right.set_xscale("symlog", linthresh=1.0)
     right.axvline(0.0, color="#333333", linewidth=0.8)
     right.set_title("profit of the reference by source", fontsize=9)
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.04), "ncols": 5, "frameon": False}
-    right.legend(handles=[_patch(part) for part in PARTS], fontsize=7, **below)
+    below = {"loc": "outside lower right", "ncols": 5, "frameon": False}
+    figure.legend(handles=[_patch(part) for part in PARTS], fontsize=7, **below)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich import box
@@ -20,7 +20,7 @@ WIDTH = 100
 _BEST, _POLICY = "bold green", "bold cyan"
 
 
-class _Column(NamedTuple):
+class Column(NamedTuple):
     """A heading and one cell a row, drawn only where there is room: a small `weight` goes first."""
 
     title: str
@@ -47,27 +47,27 @@ def benchmark_text(result: dict[str, Any], width: int = WIDTH) -> str:
 def benchmark_table(result: dict[str, Any], width: int = WIDTH) -> Group:
     """A Rich renderable: title, rows by falling objective, legend."""
     rows = ranked(result)
-    columns = _fitting(_columns(rows, result), min(width, WIDTH))
+    columns = _fitting(table_columns(rows, result), min(width, WIDTH))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column.title, justify="left" if column.title == "quoter" else "right", no_wrap=True)
     best = next((row["objective"] for row in rows if row["objective"] is not None), None)
     for index, row in enumerate(rows):
         table.add_row(*(column.cells[index] for column in columns), style=_style(row, best))
-    title = Text(f"{result['market']}: {_OBJECTIVES[result['objective']]}, gamma {result['gamma']:g}", style="bold")
+    title = Text(f"{result['market']}: {OBJECTIVES[result['objective']]}, gamma {result['gamma']:g}", style="bold")
     return Group(title, table, Text(legend(result), style="dim"))
 
 
-def ranked(result: dict[str, Any]) -> list[dict[str, Any]]:
+def ranked(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows by falling objective; those that have none come last, in their own order."""
     return sorted(
         result["rows"], key=lambda row: -math.inf if row["objective"] is None else row["objective"], reverse=True
     )
 
 
-def legend(result: dict[str, Any]) -> str:
+def legend(result: Mapping[str, Any]) -> str:
     """What the numbers are: units, reference, paths, conventions, what is exact, and the recording's figures."""
-    exact = _is_exact(result)
+    exact = is_exact(result)
     lines = [
         f"Money in {result['units']}. Regret: objective of {result['reference']} (*) less the row's, "
         + ("exact." if exact else "paired, with its 95 % interval; below zero beats it."),
@@ -96,10 +96,10 @@ def legend(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_OBJECTIVES = {"penalty": "mean profit less the inventory penalty", "cara": "certainty equivalent"}
+OBJECTIVES = {"penalty": "mean profit less the inventory penalty", "cara": "certainty equivalent"}
 
 
-def _distances(result: dict[str, Any]) -> list[str]:
+def _distances(result: Mapping[str, Any]) -> list[str]:
     """How far policies quote from glft_tuned, over all training seeds where there are several."""
     rows = [row for row in result["rows"] if row.get("distance_to_glft")]
     rows = [row for row in rows if row["quoter"] == "policy"] or rows
@@ -111,7 +111,8 @@ def _distances(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _is_exact(result: dict[str, Any]) -> bool:
+def is_exact(result: Mapping[str, Any]) -> bool:
+    """Whether the figures are exact expectations, as in the game, and no estimates."""
     return any(row["exact"] for row in result["rows"])
 
 
@@ -119,7 +120,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _sampling(result: dict[str, Any], exact: bool) -> str:
+def _sampling(result: Mapping[str, Any], exact: bool) -> str:
     sample = f"{result['paths']:,} paths of seed {result['seed']} on common random numbers"
     seeds = f"; training seeds {', '.join(map(str, result['training_seeds']))}" if result["training_seeds"] else ""
     return (f"Drawdown: {sample}" if exact else f"Simulated: {sample}") + seeds + "."
@@ -131,20 +132,22 @@ def _style(row: dict[str, Any], best: float | None) -> str:
     return _POLICY if row["quoter"].startswith("policy") else ""
 
 
-def _columns(rows: Sequence[dict[str, Any]], result: dict[str, Any]) -> list[_Column]:
+def table_columns(rows: Sequence[dict[str, Any]], result: Mapping[str, Any]) -> list[Column]:
     """Every column that says something about these rows, in reading order."""
 
-    def column(title: str, value: Callable[[dict[str, Any]], float | None], weight: int, digits: int = 4) -> _Column:
+    def column(title: str, value: Callable[[dict[str, Any]], float | None], weight: int, digits: int = 4) -> Column:
         values = [value(row) for row in rows]
         places = decimals_for(values, digits)
-        return _Column(title, [number(entry, places) for entry in values], weight)
+        return Column(title, [number(entry, places) for entry in values], weight)
 
     names = [row["quoter"] + (" *" if row["quoter"] == result["reference"] else "") for row in rows]
-    money = decimals_for([row["objective"] for row in rows], 6 if _is_exact(result) else 5)
+    money = decimals_for([row["objective"] for row in rows], 6 if is_exact(result) else 5)
     drawn = [
-        _Column("quoter", names, 99),
-        _Column("objective", [number(row["objective"], money) for row in rows], 98),
-        _Column("regret", [_regret(row, money) for row in rows], 97),
+        Column("quoter", names, 99),
+        Column("objective", [number(row["objective"], money) for row in rows], 98),
+        Column("regret", [regret_text(row, money) for row in rows], 97),
+        Column("p", [_p_value(row.get("p_value")) for row in rows], 12),
+        Column("improves", [_probability(row.get("probability_of_improvement")) for row in rows], 11),
         column("gap %", lambda row: _times(row["normalised_gap"], 100.0), 96),
         column("profit", lambda row: row["mean_profit"], 90, 5),
         column("std", lambda row: row["std_profit"], 70),
@@ -154,11 +157,14 @@ def _columns(rows: Sequence[dict[str, Any]], result: dict[str, Any]) -> list[_Co
         column("fills/s", lambda row: row.get("fill_rate"), 81, 3),
         column("markout", lambda row: row.get("markout_1s"), 82, 3),
         column("drawdown", lambda row: row["max_drawdown"], 20),
+        Column("certainty", [number(row["certainty_equivalent"], money) for row in rows], 10),
+        column("Sharpe", lambda row: row.get("sharpe_ratio"), 9, 3),
+        column("deflated", lambda row: row.get("deflated_sharpe_ratio"), 8, 3),
     ]
     return [entry for entry in drawn if any(cell != MISSING for cell in entry.cells)]
 
 
-def _regret(row: dict[str, Any], places: int) -> str:
+def regret_text(row: Mapping[str, Any], places: int) -> str:
     """The regret, with half the width of its interval where it has one."""
     text = number(row["regret"], places)
     if row["regret"] is None or row["ci_low"] == row["ci_high"]:
@@ -166,11 +172,24 @@ def _regret(row: dict[str, Any], places: int) -> str:
     return f"{text} ± {number(0.5 * (row['ci_high'] - row['ci_low']), places)}"
 
 
+def p_value_text(value: float) -> str:
+    """A p-value; how far below 0.0001 it is, nobody knows."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _p_value(value: float | None) -> str:
+    return MISSING if value is None else p_value_text(value)
+
+
+def _probability(interval: dict[str, float] | None) -> str:
+    return MISSING if interval is None else "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**interval)
+
+
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else factor * value
 
 
-def _fitting(columns: list[_Column], width: int) -> list[_Column]:
+def _fitting(columns: list[Column], width: int) -> list[Column]:
     """The columns of most weight whose widths, with the separators, fit `width`; in reading order."""
     kept = list(columns)
     while len(kept) > 2 and sum(_width(column) for column in kept) > width:
@@ -178,5 +197,5 @@ def _fitting(columns: list[_Column], width: int) -> list[_Column]:
     return kept
 
 
-def _width(column: _Column) -> int:
+def _width(column: Column) -> int:
     return max(map(len, [column.title, *column.cells])) + 2
