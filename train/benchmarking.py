@@ -15,7 +15,7 @@ from bitquote.report.table import print_benchmark
 from bitquote.ternary import Policy, load_policy
 
 from .composition import compose, compose_recorded
-from .judging import judge, tune, tuning_of_run, with_baseline
+from .judging import judge, selection_of_run, tune, tuning_of_run, with_baseline
 from .scenarios import judge_scenarios, market_names
 from .sweeping import SWEEP, finished_runs
 from .words import refuse, split
@@ -85,7 +85,8 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> tupl
         path = (run.new_directory(None, market.name) if "," in text else Path(text)) / run.BENCHMARK
     _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
-    return judge(settings, with_baseline(market, tuned), policies, seeds, tuned), path
+    selection = selection_of_run(directories[0]) if len(directories) == 1 else None
+    return judge(settings, with_baseline(market, tuned), policies, seeds, tuned, selection), path
 
 
 def _repeats(word: str, record: Mapping[str, Any]) -> bool:
