@@ -46,6 +46,8 @@ JOURNAL = "search.journal"
 PICTURE = "sweep.png"
 SEARCHED = ("policy", "learner")
 """Groups that a search may vary; anything else would change what a policy is judged by."""
+NAME = "search"
+"""Of optuna's study in it."""
 GRACE = 1 / 3
 """Share of its epochs before which no trial is pruned."""
 STARTUP = 4
@@ -71,13 +73,19 @@ def begin_search(words: Sequence[str], trials: int) -> dict[str, Any]:
 
 def finish_search(directory: Path, summary: dict[str, Any], write: Any) -> dict[str, Any]:
     """Make the trials that are missing, then judge the best on the test seed; `write` is called as the search goes."""
-    asked = summary["search"]
+    asked, storage = summary["search"], _storage(directory)
     fixed, space = _parsed(asked["words"])
     _, settings, market = _compose(fixed, {key: _texts(distribution)[0] for key, distribution in space.items()})
     tuned = tuning_of_run(directory, settings, market)
     market = with_baseline(market, tuned)
     scorer = make_scorer(market, settings.objective, thread_count(settings.threads), settings.benchmark.paths)
-    study = _study(directory, "minimize" if scorer.lower_is_better else "maximize")
+    study = optuna.create_study(
+        storage=storage,
+        study_name=NAME,
+        pruner=MedianPruner(n_startup_trials=STARTUP),
+        direction="minimize" if scorer.lower_is_better else "maximize",
+        load_if_exists=True,
+    )
     while unfinished := _next_trial(study, asked["trials"], space, settings.seed):
         words = _words(unfinished.params)
         print(f"trial {unfinished.number + 1} of {asked['trials']}: {' '.join(words)}", flush=True)
@@ -155,27 +163,17 @@ def _compose(fixed: Sequence[str], searched: Mapping[str, Any]) -> Composed:
     return composed
 
 
-def new_study(directory: Path) -> None:
-    """Make the journal of a search."""
-    JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
-
-
-def _study(directory: Path, direction: Any) -> optuna.Study:
-    """The search that the journal holds, or that it will hold if it is new."""
+def _storage(directory: Path) -> JournalStorage:
+    """The trials so far, as the journal has them."""
     path = directory / JOURNAL
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not path.is_file():
         raise InputError(f"{path} is missing: the search cannot go on without its trials")
     try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        pruner = MedianPruner(n_startup_trials=STARTUP)
-        name = "search"
-        return optuna.create_study(
-            storage=storage, study_name=name, pruner=pruner, direction=direction, load_if_exists=True
-        )
+        return JournalStorage(JournalFileBackend(str(path)))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (LookupError, TypeError, ValueError):  # whatever its bytes make of optuna's reader
+    except (AttributeError, LookupError, TypeError, ValueError):  # whatever its bytes make of optuna's reader
         raise InputError(f"{path} is damaged: the search cannot go on without its trials") from None
 
 
@@ -198,12 +196,7 @@ def _next_trial(study: optuna.Study, trials: int, space: Space, seed: int) -> Tr
 
 def _make(study: optuna.Study, trial: Trial, directory: Path, words: Sequence[str], scorer: Scorer) -> None:
     """Train and score a trial, and tell the study what became of it."""
-    try:
-        node, settings, market = compose_training(words)
-    except InputError as error:  # two values, each possible, that do not go together
-        trial.set_user_attr("error", str(error))
-        study.tell(trial, state=TrialState.FAIL)
-        return
+    node, settings, market = compose_training(words)
     record(directory, node)
     if not (directory / run.METRICS).exists():
         market = with_baseline(market, tuning_of_run(directory, settings, market))
@@ -217,7 +210,6 @@ def _make(study: optuna.Study, trial: Trial, directory: Path, words: Sequence[st
     if math.isfinite(figures["score"]):
         study.tell(trial, figures["score"])
     else:
-        trial.set_user_attr("error", f"its score is {figures['score']}")
         study.tell(trial, state=TrialState.FAIL)
 
 
@@ -249,7 +241,7 @@ def _best(study: optuna.Study) -> FrozenTrial:
     try:
         return study.best_trial
     except ValueError:
-        raise InputError("no trial of the search has finished: see the errors in its sweep.json") from None
+        raise InputError("no trial of the search ended with a finite score: search among smaller steps") from None
 
 
 def _selection(study: optuna.Study) -> dict[str, Any]:
@@ -270,11 +262,11 @@ def _told(study: optuna.Study, fixed: Sequence[str], scorer: Scorer) -> dict[str
             "state": trial.state.name.lower(),
             "score": trial.value,
             "epochs": trial.last_step,
-            **{name: trial.user_attrs.get(name) for name in ("sharpe_ratio", "error")},
+            "sharpe_ratio": trial.user_attrs.get("sharpe_ratio"),
         }
         for trial in past
     ]
-    several = sum(trial.state == TrialState.COMPLETE for trial in past) > 1
+    several = len({trial.value for trial in past if trial.state == TrialState.COMPLETE}) >= STARTUP
     return {
         "score": {"name": scorer.metric, "lower_is_better": scorer.lower_is_better},
         "importances": optuna.importance.get_param_importances(study) if several else {},

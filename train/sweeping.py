@@ -81,7 +81,16 @@ def _read(directory: Path) -> dict[str, Any]:
     for row in summary["runs"]:
         if not isinstance(row, dict) or not {"overrides", "directory"} <= row.keys():
             raise InputError(f"{directory / SWEEP} is damaged: a run in it has no overrides or no directory")
+    if "search" in summary and not _is_search(summary["search"]):
+        raise InputError(f"{directory / SWEEP} is damaged: its search is not a number of trials and a list of words")
     return summary
+
+
+def _is_search(value: Any) -> bool:
+    match value:
+        case {"trials": int(trials), "words": [*words]}:
+            return 0 < trials <= LARGEST and all(isinstance(word, str) for word in words)
+    return False
 
 
 def _begin_sweep(lists: Sequence[str], output: str | None) -> Path:
@@ -100,12 +109,12 @@ def _begin_sweep(lists: Sequence[str], output: str | None) -> Path:
 
 def _begin_search(words: Sequence[str], trials: str, output: str | None) -> Path:
     """A new directory for a search whose words have been checked."""
-    from .searching import begin_search, new_study  # imports optuna
+    from .searching import JOURNAL, begin_search  # imports optuna
 
     require(trials in map(str, range(1, LARGEST + 1)), "trials", trials, f"an integer from 1 to {LARGEST}")
     asked = begin_search(words, int(trials))
     directory = run.new_directory(output, "sweep")
-    new_study(directory)
+    (directory / JOURNAL).touch()
     run.write_json(directory / SWEEP, {"version": 1, "search": asked, "runs": []})
     return directory
 

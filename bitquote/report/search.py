@@ -28,7 +28,7 @@ def print_search(summary: Mapping[str, Any]) -> None:
     decimals = {key: decimals_for((row[key] for row in rows), 4) for key in ("score", "sharpe_ratio")}
     for row in rows:
         words = " ".join(word for word in row["overrides"] if word not in shared)
-        state = "selected" if row["directory"] == summary["selected"] else row["error"] or row["state"]
+        state = "selected" if row["directory"] == summary["selected"] else row["state"]
         figures = (number(row[key], decimals[key]) for key in decimals)
         table.add_row(row["directory"], words, state, number(row["epochs"], 0), *figures)
     Console(soft_wrap=True).print(table)
