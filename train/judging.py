@@ -62,7 +62,7 @@ def selection_of_run(directory: Path) -> dict[str, Any] | None:
     try:
         seed, trials, spread = int(record["seed"]), int(record["trials"]), float(record["sharpe_spread"])
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path} is damaged: bitquote sweep run=<the search> writes it again") from None
+        raise InputError(f"{path} is damaged: delete it, and bitquote sweep run=<the search> makes it again") from None
     return {"seed": seed, "trials": trials, "sharpe_spread": spread}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def begin_search(words: Sequence[str], trials: int) -> dict[str, Any]:
     return {"trials": trials, "words": list(words)}
 
 
-def finish_search(directory: Path, summary: dict[str, Any], write: Any) -> dict[str, Any]:
+def finish_search(
+    directory: Path, summary: dict[str, Any], write: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
     """Make the trials that are missing, then judge the best on the test seed; `write` is called as the search goes."""
     asked, storage = summary["search"], _storage(directory)
     fixed, space = _parsed(asked["words"])
