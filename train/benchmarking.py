@@ -15,7 +15,7 @@ from bitquote.report.table import print_benchmark
 from bitquote.ternary import Policy
 
 from .composition import compose, compose_recorded
-from .judging import judge, tune, tuning_of_run, with_baseline
+from .judging import judge, selection_of_run, tune, tuning_of_run, with_baseline
 from .reporting import log_of, write_logs, write_report
 from .runs import directories_of, policies_of
 from .suites import Judged, judge_suite, read_suite, suite_of_markets
@@ -104,7 +104,8 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Res
     _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
     market = with_baseline(market, tuned)
-    return _Result(judge(settings, market, policies, seeds, tuned), path, market, policies, node)
+    selection = selection_of_run(directories[0]) if len(directories) == 1 else None
+    return _Result(judge(settings, market, policies, seeds, tuned, selection), path, market, policies, node)
 
 
 def _repeats(word: str, record: Mapping[str, Any]) -> bool:

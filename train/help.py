@@ -13,7 +13,7 @@ verbs:
   calibrate  make a market from a recording
   replay     replay a recording, and let quoters and policies quote into it
   export     write a trained policy to a file of its own
-  sweep      train over lists of values, one run after the other
+  sweep      train over lists of values, one run after the other, or search for the best
   kernels    say which compiled kernels this machine takes, and why
 
   bitquote <verb> --help   says more        bitquote --version   prints the version
@@ -178,17 +178,25 @@ examples:
 """,
     "sweep": """\
 usage: bitquote sweep key=value[,value ...] [key=value[,value ...] ...]
+       bitquote sweep trials=<number> key=interval(low,high) [key=choice(value,value,...) ...]
        bitquote sweep run=<sweep directory>     goes on where an interrupted sweep stopped
 
 Trains every combination of the listed values, one run after the other, and leaves sweep.json and one run directory
 each. The words are those of `bitquote train`.
 
+With trials=, searches instead (optuna's TPE): policy, learner and the keys in them may be interval(low,high),
+int(interval(low,high)), tag(log,interval(low,high)), range(start,stop,step), choice(a,b,...) or a,b,... Trials are
+ranked on paths of a validation seed; those that fall behind the median are pruned. Only the best is judged on the
+test seed, and its deflated Sharpe ratio knows of how many trials it is the best. Leaves sweep.png too.
+
 keys:
+  trials=<number>       how many to try, 1 to 1000
   output=<directory>    a new sweep directory; runs/sweep/<time>-<number> when left out
 
 examples:
   bitquote sweep market=game seed=1,2,3,4,5
   bitquote sweep market=game learner=pathwise,ppo policy=ternary,fp32 output=runs/compare
+  bitquote sweep trials=20 'learner.learning_rate=tag(log,interval(1e-3,3e-2))' 'policy.hidden=choice([32,32],[64,64])'
 """,
     "kernels": """\
 usage: bitquote kernels

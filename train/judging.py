@@ -20,6 +20,8 @@ from bitquote.ternary import Policy
 from .display import progress
 
 TUNING = "tuning.json"
+SELECTION = "selection.json"
+"""What a search writes beside the policy that it selected."""
 
 
 def tune(settings: Settings, market: Game | OrderBookMarket) -> Tuned:
@@ -51,6 +53,19 @@ def tuning_of_run(directory: Path, settings: Settings, market: Game | OrderBookM
     return Tuned(glft_shifted(market.game, shift, scale), shift, scale, record)
 
 
+def selection_of_run(directory: Path) -> dict[str, Any] | None:
+    """From how many trials a search selected the run's policy; None where no search did."""
+    path = directory / SELECTION
+    if not path.exists():
+        return None
+    record = read_json(path)
+    try:
+        seed, trials, spread = int(record["seed"]), int(record["trials"]), float(record["sharpe_spread"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is damaged: delete it, and bitquote sweep run=<the search> makes it again") from None
+    return {"seed": seed, "trials": trials, "sharpe_spread": spread}
+
+
 def with_baseline(market: Game | OrderBookMarket, tuned: Tuned) -> Game | OrderBookMarket:
     """The market whose observations carry the tuned quotes; those of the game carry GLFT's own."""
     return market if isinstance(market, Game) else market.with_baseline(tuned.table)
@@ -62,6 +77,7 @@ def judge(
     policies: Mapping[str, Policy],
     training_seeds: Sequence[int],
     tuned: Tuned,
+    selection: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of benchmark.json."""
     with progress("benchmark") as report:
@@ -73,6 +89,7 @@ def judge(
             seed=settings.benchmark.seed,
             training_seeds=training_seeds,
             tuning=tuned,
+            selection=selection,
             threads=thread_count(settings.threads),
             progress=report,
         )

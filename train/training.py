@@ -21,7 +21,7 @@ from bitquote.server.errors import ServerError
 from bitquote.ternary import load_policy
 
 from .composition import Composed, compose, compose_recorded
-from .judging import judge, tuning_of_run, with_baseline
+from .judging import judge, selection_of_run, tuning_of_run, with_baseline
 from .reporting import write_report
 from .words import refuse, split
 
@@ -78,9 +78,9 @@ def _train_and_judge(
     tuned = tuning_of_run(directory, settings, market)
     market = with_baseline(market, tuned)
     if not (directory / run.METRICS).exists():
-        _learn(directory, settings, market)
+        learn(directory, settings, market)
     policy = load_policy(directory / run.POLICY)
-    result = judge(settings, market, {"policy": policy}, [settings.seed], tuned)
+    result = judge(settings, market, {"policy": policy}, [settings.seed], tuned, selection_of_run(directory))
     from .presenting import present  # imports torch, which only training needs
 
     present(directory, node, market, policy, result, run.read_json(directory / run.METRICS, "updates")["updates"])
@@ -89,13 +89,15 @@ def _train_and_judge(
     run.write_json(directory / run.BENCHMARK, result)
 
 
-def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) -> None:
-    """Train from the last checkpoint, or from the start where there is none."""
-    from bitquote.learning import train as learn
+def learn(
+    directory: Path, settings: Settings, market: Game | OrderBookMarket, callbacks: Sequence[Any] = ()
+) -> None:
+    """Train from the last checkpoint, or from the start where there is none; `callbacks` are Lightning's."""
+    from bitquote import learning
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     workers = settings.server.workers if settings.server.engine in ("shm", "ray") else 1  # that run at one time
-    learn(
+    learning.train(
         market,
         settings.policy,
         settings.learner,
@@ -105,5 +107,6 @@ def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) 
         objective=settings.objective,
         market_config=settings.market,
         resume=True,
+        callbacks=callbacks,
         server=settings.server,
     )

@@ -22,7 +22,7 @@ def split(words: Sequence[str], own: Sequence[str]) -> tuple[dict[str, str], lis
         if key not in own:
             overrides.append(word)
         elif not value:
-            raise InputError(f"{key}= is empty: must be a path")
+            raise InputError(f"{key}= is empty: write a value after it")
         elif key in values:
             raise InputError(f"{key}= is given twice")
         else:

@@ -29,6 +29,7 @@ def benchmark(
     tuning: Mapping[str, Any] | Tuned,
     threads: int | None = None,
     progress: Progress | None = None,
+    selection: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge `policies` (row name -> policy) beside every closed form; the result is benchmark.json's content.
 
@@ -36,6 +37,8 @@ def benchmark(
     In the order book every quoter meets the same `paths` random paths of `seed`, and the reference is `glft_tuned`.
     `tuning` is `tune_glft`'s words (seed, paths, shifts, scales) or its result. The seeds of training, tuning and
     test must be disjoint. Two or more policies named `policy:<training seed>` also give a pooled row `policy`.
+    `selection` says of policies that a search selected from how many `trials`, the `sharpe_spread` (standard deviation)
+    of the trials' Sharpe ratios, and the `seed` of the paths that decided.
     """
     require_choice("objective", objective, OBJECTIVES)
     paths, seed = require_integer("benchmark.paths", paths, 2), require_integer("benchmark.seed", seed, 0)
@@ -43,22 +46,29 @@ def benchmark(
     if not isinstance(tuning, Tuned):
         for key in tuning:
             require_choice("benchmark.tuning", key, _TUNING_KEYS)
-    check_seeds(seed, training_seeds, (tuning.record if isinstance(tuning, Tuned) else tuning).get("seed"))
+    tuning_seed = (tuning.record if isinstance(tuning, Tuned) else tuning).get("seed")
+    check_seeds(seed, training_seeds, tuning_seed, None if selection is None else selection["seed"])
     tuned = _tuned(market, objective, tuning, threads, progress)
-    quoters = baseline_tables(market.game, tuned.table) | _named(policies)
+    policies = _named(policies)
+    quoters = baseline_tables(market.game, tuned.table) | policies
+    attempts = _attempts({REFERENCE: tuned.record} | dict.fromkeys(policies, selection or {}))
     words: dict[str, Any] = {"objective": objective, "paths": paths, "seed": seed, "threads": threads}
+    words |= {"attempts": attempts, "progress": progress}
     if isinstance(market, Game):
-        rows = exact_rows(market, quoters, progress=progress, **words)
+        rows = exact_rows(market, quoters, **words)
     else:
-        attempts = _attempts(tuned.record)
-        rows = simulated_rows(market, quoters, attempts=attempts, progress=progress, **words)
-    return _header(market, objective, paths, seed, training_seeds) | {"tuning": tuned.record, "rows": rows}
+        rows = simulated_rows(market, quoters, **words)
+    result = _header(market, objective, paths, seed, training_seeds) | {"tuning": tuned.record}
+    return result | ({"selection": dict(selection)} if selection else {}) | {"rows": rows}
 
 
-def _attempts(tuning: Mapping[str, Any]) -> dict[str, tuple[int, float]]:
+def _attempts(selections: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
     """Among how many, and how different, the rows that were selected were selected."""
-    known = tuning.get("sharpe_spread") is not None  # not before tuning recorded it, nor where nothing was tuned
-    return {REFERENCE: (tuning["trials"], tuning["sharpe_spread"])} if known else {}
+    return {
+        name: (selection["trials"], selection["sharpe_spread"])
+        for name, selection in selections.items()
+        if selection.get("sharpe_spread") is not None  # not before tuning recorded it, nor where nothing was selected
+    }
 
 
 def baseline_tables(parameters: GameParameters, glft_tuned: QuoteTable) -> dict[str, QuoteTable]:
@@ -115,13 +125,17 @@ def _tuned(
     return tuning
 
 
-def check_seeds(seed: int, training_seeds: Sequence[int], tuning_seed: Any) -> None:
-    """Raise `InputError` where test, training and tuning share random numbers."""
+def check_seeds(seed: int, training_seeds: Sequence[int], tuning_seed: Any, validation_seed: int | None = None) -> None:
+    """Raise `InputError` where test, training, tuning and the validation that selects share random numbers."""
     tuning_seed = require_integer("benchmark.tuning.seed", tuning_seed, 0)
     unused = "a seed that training does not use"
     require(seed not in training_seeds, "benchmark.seed", seed, unused)
     require(seed != tuning_seed, "benchmark.seed", seed, "another than benchmark.tuning.seed")
     require(tuning_seed not in training_seeds, "benchmark.tuning.seed", tuning_seed, unused)
+    another = "another than the seed of the validation, by which policies are selected"
+    require(seed != validation_seed, "benchmark.seed", seed, another)
+    require(tuning_seed != validation_seed, "benchmark.tuning.seed", tuning_seed, another)
+    require(validation_seed not in training_seeds, "seed", validation_seed, another)
 
 
 def _named(policies: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bitquote.evaluation import row as rows_of
+from bitquote.evaluation import statistics
 from bitquote.evaluation.attribution import exact_attribution
 from bitquote.evaluation.distance import mean_distance
 from bitquote.evaluation.row import Row, finite, mean_row, seed_rows
@@ -15,7 +17,7 @@ from bitquote.evaluation.tuning import Progress
 from bitquote.market import Game
 from bitquote.quoting import QuoteTable
 
-SIMULATED = ("max_drawdown", "distance_to_glft")
+SIMULATED = ("max_drawdown", "distance_to_glft", "sharpe_ratio", "deflated_sharpe_ratio")
 """What has no exact value here and comes from a simulation on common random numbers."""
 
 
@@ -26,16 +28,24 @@ def exact_rows(
     objective: str,
     paths: int,
     seed: int,
+    attempts: Mapping[str, tuple[int, float]] = MappingProxyType({}),
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """One row a quoter, tabulated over (step, inventory) first; policies of several seeds also get a pooled row."""
+    """One row a quoter, tabulated over (step, inventory) first; policies of several seeds also get a pooled row.
+
+    `attempts` says of rows that were chosen among several how many these were, and how their Sharpe ratios spread.
+    """
     rows = {}
     for done, (name, quoter) in enumerate(quoters.items()):
         if progress is not None:
             progress(f"benchmark {name}", done, len(quoters))
         table = quoter if isinstance(quoter, QuoteTable) else game.tabulate(quoter)
         rows[name] = _measure(game, name, table, objective, paths, seed, threads)
+        if name in attempts:
+            profit = game.simulate(table, paths, seed, threads=threads).profit
+            rows[name]["sharpe_ratio"] = statistics.sharpe_ratio(profit)
+            rows[name]["deflated_sharpe_ratio"] = statistics.deflated_sharpe_ratio(profit, *attempts[name])
         if table is not quoter:
             rows[name]["distance_to_glft"] = mean_distance(game, quoter, quoters["glft_tuned"], seed)
     best = rows[f"dynamic_program_{objective}"]["objective"]

@@ -41,11 +41,13 @@ class Scorer(ABC):
         """Figures to log, among them "score"."""
 
 
-def make_scorer(market: Game | OrderBookMarket, objective: str, threads: int) -> Scorer:
+def make_scorer(
+    market: Game | OrderBookMarket, objective: str, threads: int, paths: int = VALIDATION_PATHS
+) -> Scorer:
     """The scorer for this kind of market; in the order book the market's own baseline is the reference."""
     if isinstance(market, Game):
         return GameScorer(market, objective)
-    return OrderBookScorer(market, objective, threads)
+    return OrderBookScorer(market, objective, threads, paths)
 
 
 class GameScorer(Scorer):
@@ -96,10 +98,13 @@ class OrderBookScorer(Scorer):
     metric = "objective"
     lower_is_better = False
 
-    def __init__(self, market: OrderBookMarket, objective: str, threads: int) -> None:
+    def __init__(
+        self, market: OrderBookMarket, objective: str, threads: int, paths: int = VALIDATION_PATHS
+    ) -> None:
         self._market = market
         self._objective = objective
         self._threads = threads
+        self._paths = paths
         self._baseline = self._by_path(self._simulate(market.baseline))
         self.references = {"glft_tuned": float(np.mean(self._baseline)), "no_quote": 0.0}
         self.milestones = self.references
@@ -122,7 +127,7 @@ class OrderBookScorer(Scorer):
         return figures | _if_quoted(float(np.mean(quoted)) if len(quoted) else None)
 
     def _simulate(self, quoter: Policy | QuoteTable) -> Simulation:
-        return self._market.simulate(quoter, VALIDATION_PATHS, VALIDATION_SEED, threads=self._threads)
+        return self._market.simulate(quoter, self._paths, VALIDATION_SEED, threads=self._threads)
 
     def _by_path(self, simulation: Simulation) -> np.ndarray:
         return objective_by_path(simulation, self._objective, self._market.game.gamma)
