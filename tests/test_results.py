@@ -1,0 +1,30 @@
+"""docs/results.md shows the numbers of docs/results.json and no others."""
+
+from __future__ import annotations
+
+import json
+
+from scripts_as_modules import load_script
+
+results = load_script("experiments/results.py")
+
+
+def test_the_page_is_what_the_committed_numbers_make():
+    kept = json.loads((results.DOCS / "results.json").read_text())
+    assert (results.DOCS / "results.md").read_text() == results.page(kept)
+    for suite in kept["suites"]:
+        assert (results.DOCS / f"results_{suite}.png").stat().st_size > 10_000
+
+
+def test_a_loss_and_an_untuned_baseline_are_said():
+    row = {"objective": 1.0, "regret": 0.5, "ci_high": 0.6, "p_holm": 0.01, "probability_of_improvement": {"mean": 0.2}}
+    untuned = {"untuned": "the edge"}
+    cell = {
+        "rows": [{"quoter": "no_quote", "objective": 1.5}, row | {"quoter": "policy"}],
+        "tuning": untuned, "training_seeds": [1, 2], "paths": 10,
+    }  # fmt: skip
+    made = dict.fromkeys(("bitquote", "python", "numba", "torch", "processor", "cores"), "x")
+    text = results.page({"hardware": made, "suites": {"scenarios": {"markets": {"bad": cell}}}})
+    assert "| `bad` | −0.500 ± 0.100 | 0.0100 | 20 % of paths | 2 | 10 |" in text
+    assert "after correction, in: `bad` (scenarios, −0.5)" in text and "best in: `bad`" in text
+    assert "GLFT itself" in text
