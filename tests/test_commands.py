@@ -427,15 +427,15 @@ def test_several_markets_make_one_table_and_go_on(book_run, capsys):
     assert main(words) == 0
     first = capsys.readouterr().out
     assert "calm" in first and "stuffed" in first and "policy" in first
-    summary = json.loads(Path("several/scenarios.json").read_text())
+    summary = json.loads(Path("several/suite.json").read_text())
     assert list(summary["markets"]) == ["calm", "stuffed"]
     for name in summary["markets"]:
         result = json.loads(Path(f"several/{name}.json").read_text())
         assert result["market"] == name and {"policy", "glft_tuned"} <= {row["quoter"] for row in result["rows"]}
-    assert Path("several/scenarios.png").stat().st_size > 10_000
+    assert Path("several/suite.png").stat().st_size > 10_000
     page = Path("several/report.html").read_text()
     assert "calm" in page and "trained in order_book and are judged outside" in page
-    assert len(Path("several/scenarios.csv").read_text().splitlines()) == 1 + 2 * 11
+    assert len(Path("several/suite.csv").read_text().splitlines()) == 1 + 2 * 11
     assert Path("log/calm/policy.parquet").exists() and Path("log/stuffed/glft_tuned.parquet").exists()
     written = Path("several/calm.json").stat().st_mtime_ns
     assert main(words) == 0
@@ -446,9 +446,57 @@ def test_several_markets_make_one_table_and_go_on(book_run, capsys):
 
 def test_mistakes_with_several_markets(book_run, game_run, capsys):
     assert "market=clam is unknown" in complaint(capsys, "benchmark", "market=calm,clam")
-    assert "market=game is a game" in complaint(capsys, "benchmark", "market=calm,game")
+    where = complaint(capsys, "benchmark", "market=calm,game", f"run={book_run}")
+    assert "game is a game: the policies were trained in an order book" in where
     assert "was trained in a game" in complaint(capsys, "benchmark", "market=calm", f"run={game_run}")
     Path("file").touch()
     assert "output=file is a file" in complaint(capsys, "benchmark", "market=calm,toxic", "output=file")
     seed = "benchmark.seed is 1: must be a seed that training does not use"
     assert seed in complaint(capsys, "benchmark", "market=calm", f"run={book_run}", "benchmark.seed=1")
+
+
+@pytest.mark.slow
+def test_a_suite_of_ones_own_trains_judges_and_goes_on(capsys):
+    """Two cells of the game, two training seeds each; what is finished is neither trained nor judged again."""
+    words = ["market=game", "market.steps=20", "market.horizon=0.1", "market.max_inventory=5",
+             "learner.epochs=1", "learner.paths=64", "benchmark.paths=16"]  # fmt: skip
+    cells = {"risky": ["market.gamma=0.01"], "timid": ["market.gamma=0.5"]}
+    Path("own.yaml").write_text(yaml.safe_dump({"words": words, "cells": cells, "seeds": [3, 4]}))
+    assert main(["benchmark", "suite=own.yaml", "output=own"]) == 0
+    assert "policy - reference" in capsys.readouterr().out
+    summary = json.loads(Path("own/suite.json").read_text())
+    assert list(summary["markets"]) == ["risky", "timid"]
+    for name, gamma in (("risky", 0.01), ("timid", 0.5)):
+        result = json.loads(Path(f"own/{name}.json").read_text())
+        assert result["gamma"] == gamma and result["training_seeds"] == [3, 4]
+        assert {"policy:3", "policy:4", "policy"} <= {row["quoter"] for row in result["rows"]}
+    written = {path: path.stat().st_mtime_ns for path in Path("own").rglob("*.json") if path.name != "suite.json"}
+    assert main(["benchmark", "suite=own.yaml", "output=own"]) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in written.items())
+    changed = complaint(capsys, "benchmark", "suite=own.yaml", "output=own", "learner.epochs=2")
+    assert "was trained with other words" in changed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cells: {a: [market=gaem]}", "market=gaem is unknown"),
+        ("cells: {a: market=game}", "own.yaml: cells.a is 'market=game': must be a list of words"),
+        ("cells: {}", "own.yaml: cells is {}: must be names with lists of words"),
+        ("cells: {a/b: [market=game]}", "cells is 'a/b': must be a name for a file"),
+        ("cells: {a: [market=game]}\nseeds: [1000000]", "benchmark.seed is 1000000: must be a seed that"),
+        ("cells: {a: [market=game]}\nseeds: [1, 1]", "own.yaml: seeds is [1, 1]: must be different ones"),
+        ("cell: {a: [market=game]}", "cell is unknown: must be one of description, words, cells, seeds; did you"),
+        ("cells: {a: [market=game, benchmark.path=3]}", "unknown key 'benchmark.path'"),
+    ],
+)
+def test_mistakes_in_a_suite(text, message, capsys):
+    Path("own.yaml").write_text(text)
+    assert message in complaint(capsys, "benchmark", "suite=own.yaml", "output=own")
+    assert not Path("own").exists()
+
+
+def test_an_unknown_suite_is_named(capsys):
+    assert "suite=scenarois is unknown: must be one of calibrated" in complaint(capsys, "benchmark", "suite=scenarois")
+    assert "did you mean 'scenarios'" in complaint(capsys, "benchmark", "suite=scenarois")
+    assert "cannot be given with suite=" in complaint(capsys, "benchmark", "suite=scenarios", "market=game")

@@ -8,43 +8,44 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bitquote import run
-from bitquote.config import Settings
 from bitquote.errors import InputError
 from bitquote.evaluation import check_seeds
 from bitquote.market import Game, OrderBookMarket
 from bitquote.report.table import print_benchmark
-from bitquote.ternary import Policy, load_policy
 
 from .composition import compose, compose_recorded
 from .judging import judge, tune, tuning_of_run, with_baseline
-from .reporting import Log, log_of, write_logs, write_report
-from .scenarios import judge_scenarios, market_names
-from .sweeping import SWEEP, finished_runs
+from .reporting import log_of, write_logs, write_report
+from .runs import directories_of, policies_of
+from .suites import Judged, judge_suite, read_suite, suite_of_markets
 from .words import refuse, split
 
 CHANGEABLE = ("benchmark.paths", "benchmark.seed", "threads")
 """What may be changed when the policies of runs are judged; the rest was settled by their training."""
 
 
-class _Judged(NamedTuple):
+class _Benchmark(NamedTuple):
     """A benchmark, where it is to be written, and what was judged."""
 
     result: dict[str, Any]
     path: Path
     market: Game | OrderBookMarket
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, Any]
     node: dict[str, Any]
 
 
 def benchmark(words: Sequence[str]) -> dict[str, Any]:
     """The content of benchmark.json, which is also printed as a table and written, with a page beside it."""
-    own, overrides = split(words, ("run", "output", "log", "log_paths"))
+    own, overrides = split(words, ("run", "output", "suite", "log", "log_paths"))
     log, command = log_of(own), shlex.join(["bitquote", "benchmark", *words])
     named = next((word.partition("=")[2] for word in overrides if word.startswith("market=")), "")
-    several = market_names(named)
-    if len(several) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
-        others = [word for word in overrides if not word.startswith("market=")]
-        return _judge_several(several, own, others, command, log)
+    if "suite" in own and named:
+        raise InputError(f"market={named} cannot be given with suite=: the suite names its markets")
+    suite = read_suite(own["suite"]) if "suite" in own else suite_of_markets(named)
+    if "suite" in own or len(suite.cells) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
+        overrides = [word for word in overrides if not word.startswith("market=")]
+        judged = _judged(own, overrides)
+        return judge_suite(suite, overrides, own.get("output"), judged, command=command, log=log)
     if "run" in own:
         judged = _judge_runs(own["run"], overrides, own.get("output"))
     else:
@@ -59,45 +60,42 @@ def benchmark(words: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def _judge_market(overrides: Sequence[str], output: str | None) -> _Judged:
+def _judge_market(overrides: Sequence[str], output: str | None) -> _Benchmark:
     node, settings, market = compose(overrides)
     path = Path(output) if output else run.new_directory(None, market.name) / run.BENCHMARK
     _check_writable(path)
     check_seeds(settings.benchmark.seed, [], settings.benchmark.tuning.seed)
-    return _Judged(judge(settings, market, {}, [], tune(settings, market)), path, market, {}, node)
+    return _Benchmark(judge(settings, market, {}, [], tune(settings, market)), path, market, {}, node)
 
 
-def _judge_several(
-    names: Sequence[str], own: Mapping[str, str], overrides: Sequence[str], command: str, log: Log | None
-) -> dict[str, Any]:
-    """Several markets, and in each of them the policies of runs, wherever these were trained."""
+def _judged(own: Mapping[str, str], overrides: list[str]) -> Judged:
+    """The policies of run=, to be judged wherever; their objective goes into `overrides` unless one is there."""
     if "run" not in own:
-        return judge_scenarios(names, overrides, own.get("output"), command=command, log=log)
-    directories = _directories(own["run"])
+        return Judged()
+    directories = directories_of(own["run"])
     _, settings, market = compose_recorded(directories[0])
-    policies, seeds = _policies(directories, settings)
+    policies, seeds = policies_of(directories, settings)
     if isinstance(market, Game):
         raise InputError(f"run {directories[0]} was trained in a game: must be an order book to be judged in another")
-    home = market.with_baseline(tuning_of_run(directories[0], settings, market).table)
     if not any(word.startswith("objective=") for word in overrides):
-        overrides = [*overrides, f"objective={settings.objective}"]
-    return judge_scenarios(names, overrides, own.get("output"), policies, seeds, home, command=command, log=log)
+        overrides.append(f"objective={settings.objective}")
+    return Judged(policies, seeds, market.with_baseline(tuning_of_run(directories[0], settings, market).table))
 
 
 def _trained_in(text: str, name: str) -> bool:
     """Whether the market `name` is the one that the first of the runs recorded."""
-    record, *_ = compose_recorded(_directories(text)[0])
+    record, *_ = compose_recorded(directories_of(text)[0])
     return record["market"]["name"] == name
 
 
-def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Judged:
-    directories = _directories(text)
+def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Benchmark:
+    directories = directories_of(text)
     record, *_ = compose_recorded(directories[0])
     overrides = [word for word in overrides if not _repeats(word, record)]
     others = [word for word in overrides if word.partition("=")[0] not in CHANGEABLE]
     refuse(others, f"with run= only {', '.join(CHANGEABLE)} can be changed")
     node, settings, market = compose_recorded(directories[0], overrides)
-    policies, seeds = _policies(directories, settings)
+    policies, seeds = policies_of(directories, settings)
     if output:
         path = Path(output)
     else:
@@ -106,7 +104,7 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Jud
     _check_writable(path)
     tuned = tuning_of_run(directories[0], settings, market)
     market = with_baseline(market, tuned)
-    return _Judged(judge(settings, market, policies, seeds, tuned), path, market, policies, node)
+    return _Benchmark(judge(settings, market, policies, seeds, tuned), path, market, policies, node)
 
 
 def _repeats(word: str, record: Mapping[str, Any]) -> bool:
@@ -123,28 +121,3 @@ def _check_writable(path: Path) -> None:
     if path.suffix != ".json":  # lest a slip overwrite some other file
         raise InputError(f"output={path} must end in .json")
     run.make_directory(path.parent)
-
-
-def _directories(text: str) -> list[Path]:
-    """The run directories that run= names: one, several with commas between, or those of a sweep."""
-    directories = []
-    for name in text.split(","):
-        directories += finished_runs(Path(name)) if (Path(name) / SWEEP).is_file() else [run.existing_directory(name)]
-    return directories
-
-
-def _policies(directories: Sequence[Path], settings: Settings) -> tuple[dict[str, Policy], list[int]]:
-    """The runs' policies under the names of their rows, and the training seeds."""
-    policies, seeds = {}, []
-    for directory in directories:
-        _, own, _ = compose_recorded(directory)
-        if (own.market, own.objective) != (settings.market, settings.objective):
-            raise InputError(f"run {directory} has another market or objective than run {directories[0]}")
-        if own.seed in seeds:
-            raise InputError(f"run {directory} has the same training seed {own.seed} as another of the runs")
-        policy = load_policy(directory / run.POLICY)
-        if policy.metadata.get("market") != own.market:
-            raise InputError(f"{directory / run.POLICY} was trained in another market than its run's {run.CONFIG} says")
-        seeds.append(own.seed)
-        policies["policy" if len(directories) == 1 else f"policy:{own.seed}"] = policy
-    return policies, seeds

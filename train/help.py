@@ -67,7 +67,7 @@ examples:
     "benchmark": f"""\
 usage: bitquote benchmark [key=value ...]
        bitquote benchmark run=<run directory>[,<run directory> ...] [key=value ...]
-       bitquote benchmark market=scenarios [run=...] [output=<directory>]
+       bitquote benchmark suite=<name or .yaml> [run=...] [output=<directory>]
 
 Without run=, judges the closed forms of a market. With it, judges the trained policies beside them, on the runs' own
 market; several runs of different seeds (or the directory of a sweep) also give a pooled row. Prints the table and
@@ -75,9 +75,13 @@ writes benchmark.json: into the run directory, into a new one, or to output=<fil
 page that holds all it needs (claim, table, pictures, limits, provenance), and benchmark.csv; with output=other.json
 they are other.html and other.csv.
 
-Several markets (market=calm,toxic; market=scenarios is all of them) make one table and one picture, in a directory that
-holds a file for each; the same command with the same output= goes on where it was interrupted. With run= the policies
-are judged there as they were trained, wherever that was.
+A suite is several markets, or several settings of one, in one table and one picture, in a directory that holds a
+file for each; the same command with the same output= goes on where it was interrupted. With run= the policies are
+judged there as they were trained, wherever that was; p-values are corrected for the number of cells (Holm).
+market=calm,toxic makes a suite of two. Those that ship: scenarios, published, game_gamma, calibrated; ternary and
+learned train five and ten policies a cell, which takes half an hour or more. A file of your own holds `cells:` (a list
+of words for each name) and, if it likes, `words:` common to all, `seeds:` of policies to train in each cell, and a
+`description:`.
 
 common keys and their defaults (with run=, only the benchmark's own):
 {_SETTINGS}{_BENCHMARK}\
@@ -88,7 +92,7 @@ examples:
   bitquote benchmark market=game market.gamma=0.5 objective=cara
   bitquote benchmark run=runs/game/20260101-120000-1 benchmark.paths=10000 output=more_paths.json
   bitquote benchmark run=runs/direct log=runs/direct/log log_paths=20
-  bitquote benchmark market=scenarios run=runs/direct benchmark.paths=500 output=runs/scenarios
+  bitquote benchmark suite=scenarios run=runs/direct output=runs/scenarios
 """,
     "calibrate": """\
 usage: bitquote calibrate data=<recording> output=<market.yaml> [key=value ...]

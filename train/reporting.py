@@ -13,7 +13,7 @@ from bitquote.evaluation.benchmark import baseline_tables
 from bitquote.market import Game, OrderBookMarket
 from bitquote.quoting import glft_shifted
 from bitquote.report.flat import csv_text
-from bitquote.report.page import benchmark_page, scenarios_page
+from bitquote.report.page import benchmark_page, suite_page
 from bitquote.report.pictures import evidence, rows_picture, tuning_picture
 
 PAGE = "report.html"
@@ -57,7 +57,7 @@ def write_report(
     return page
 
 
-def write_scenarios_report(
+def write_suite_report(
     path: Path,
     summary: Mapping[str, Any],
     results: Mapping[str, Mapping[str, Any]],
@@ -67,7 +67,7 @@ def write_scenarios_report(
     """Write the page and the CSV of several markets beside their summary at `path`."""
     pictures = {name: [rows_picture(result), *tuning_picture(result)] for name, result in results.items()}
     run.write_text(path.with_suffix(".csv"), csv_text(results.values()))
-    run.write_text(path.with_name(PAGE), scenarios_page(summary, results, pictures, nodes, command))
+    run.write_text(path.with_name(PAGE), suite_page(summary, results, pictures, nodes, command))
 
 
 def write_logs(

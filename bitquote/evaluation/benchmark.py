@@ -50,8 +50,15 @@ def benchmark(
     if isinstance(market, Game):
         rows = exact_rows(market, quoters, progress=progress, **words)
     else:
-        rows = simulated_rows(market, quoters, progress=progress, **words)
+        attempts = _attempts(tuned.record)
+        rows = simulated_rows(market, quoters, attempts=attempts, progress=progress, **words)
     return _header(market, objective, paths, seed, training_seeds) | {"tuning": tuned.record, "rows": rows}
+
+
+def _attempts(tuning: Mapping[str, Any]) -> dict[str, tuple[int, float]]:
+    """Among how many, and how different, the rows that were selected were selected."""
+    known = tuning.get("sharpe_spread") is not None  # not before tuning recorded it, nor where nothing was tuned
+    return {REFERENCE: (tuning["trials"], tuning["sharpe_spread"])} if known else {}
 
 
 def baseline_tables(parameters: GameParameters, glft_tuned: QuoteTable) -> dict[str, QuoteTable]:

@@ -7,6 +7,7 @@ number of times; then its optimum is refined between its neighbours. Every point
 from __future__ import annotations
 
 import math
+import statistics
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 from bitquote.errors import InputError, require, require_choice, require_integer, require_number
 from bitquote.evaluation.scoring import OBJECTIVES, exact_score, ranking_score
+from bitquote.evaluation.statistics import sharpe_ratio
 from bitquote.market import Game, OrderBookMarket
 from bitquote.quoting import QuoteTable, glft_shifted
 
@@ -65,6 +67,7 @@ def tune_glft(
     require_choice("objective", objective, OBJECTIVES)
     paths, seed = require_integer("tuning.paths", paths, 2), require_integer("tuning.seed", seed, 0)
     unit = 1.0 / market.game.k
+    ratios: list[float] = []
 
     def score(point: Point) -> float:
         table = glft_shifted(market.game, point[0] * unit, point[1])
@@ -73,6 +76,7 @@ def tune_glft(
         else:
             simulation = market.simulate(table, paths, seed, threads=threads)
             value = ranking_score(simulation, objective, market.game.gamma)
+            ratios.append(sharpe_ratio(simulation.profit) or 0.0)
         return -math.inf if value is None else value
 
     search = _Search(score, _axis("shifts", shifts), _axis("scales", scales), progress)
@@ -91,6 +95,8 @@ def tune_glft(
         "shift": shift * unit,
         "scale": scale,
         "score": search.scores[shift, scale],
+        "trials": len(search.scores),
+        "sharpe_spread": statistics.stdev(ratios) if ratios else None,  # of the trials
     }
     return Tuned(glft_shifted(market.game, shift * unit, scale), shift * unit, scale, record)
 

@@ -49,7 +49,7 @@ def test_trades_of_informed_traders_excite_where_they_are_said_to() -> None:
     ratios = {}
     for informed in (False, True):
         config["flow"]["hawkes"]["informed"] = informed
-        tape = build(config).tape(600.0, 21)
+        tape = build(config).tape(3000.0, 21)
         ratios[informed] = fit_reaching_takers(tape, 0.0).branching_ratio
     assert ratios[True].value > ratios[False].value
 

@@ -82,6 +82,23 @@ def test_the_pooled_row_holds_both_seeds_and_is_no_more_certain_than_its_paths(r
     assert pooled["attribution"]["spread"] == pytest.approx(np.mean([row["attribution"]["spread"] for row in members]))
 
 
+def test_the_comparison_says_how_sure_it_is(book, tuned, rows, result):
+    """p-values, how often a row earns more on a path, and what the pooled row says of its seeds."""
+    row = rows["glft"]
+    assert (row["p_value"] < 0.05) == (row["ci_low"] > 0.0 or row["ci_high"] < 0.0)
+    glft, best = (book.simulate(quoter, PATHS, SEED).profit for quoter in (book.baseline, tuned.table))
+    expected = 0.5 * (1.0 + np.sign(glft - best)).mean()
+    assert row["probability_of_improvement"]["mean"] == pytest.approx(expected)
+    assert row["sharpe_ratio"] == pytest.approx(row["mean_profit"] / row["std_profit"])
+    pooled = rows["policy"]
+    assert pooled["bootstrap"]["low"] < pooled["regret"] < pooled["bootstrap"]["high"]
+    assert pooled["interquartile_mean"]["mean"] == pytest.approx(pooled["regret"])  # of two seeds
+    assert "p_value" not in rows["glft_tuned"] and rows["no_quote"]["sharpe_ratio"] is None
+    trials = result["tuning"]["trials"]
+    assert trials == sum(len(line) for line in result["tuning"]["scores"]) + len(result["tuning"]["refined"])
+    assert 0.0 < rows["glft_tuned"]["deflated_sharpe_ratio"] <= 1.0
+
+
 def test_the_distance_to_glft_is_the_shift_in_price(rows, book):
     assert rows["policy:1"]["distance_to_glft"]["half_spread"] > 0.5 * book.tick
     assert rows["policy:1"]["distance_to_glft"]["half_spread"] < 1.5 * book.tick

@@ -13,7 +13,7 @@ from bitquote.evaluation import benchmark
 from bitquote.market import Game
 from bitquote.quoting import GameParameters, glft
 from bitquote.report.claims import headline, limits
-from bitquote.report.page import benchmark_page, scenarios_page
+from bitquote.report.page import benchmark_page, suite_page
 from bitquote.report.pictures import Picture, evidence, rows_picture
 
 HOSTILE = "<script>alert(1)</script> $\\frac$ \"'&"
@@ -152,7 +152,7 @@ def test_several_markets_have_a_table_and_a_section_each(book_result):
     row = {key: book_result[key] for key in ("objective", "reference", "paths", "rows")}
     summary = {"markets": {name: row | {"description": "", "untuned": name == "calm"} for name in names}}
     results = {name: book_result | {"market": name} for name in names}
-    page = Page(scenarios_page(summary, results, dict.fromkeys(names, ()), {name: {} for name in names}, "x"))
+    page = Page(suite_page(summary, results, dict.fromkeys(names, ()), {name: {} for name in names}, "x"))
     overview = page.tables[0]
     assert [line[0] for line in overview[1:]] == ["calm", HOSTILE]
     assert overview[1][overview[0].index("glft_tuned")] == "2.200"

@@ -36,6 +36,24 @@ def columns(summary: Mapping[str, Any]) -> list[str]:
     return [*SHOWN, *policies]
 
 
+def _margins(summary: Mapping[str, Any], quoter: str) -> Table:
+    """One line a market: by how much a policy beats the reference, how sure that is, and how often on a path."""
+    table = Table("market", f"{quoter} - reference", "95 %", "p, Holm", "better on", box=box.SIMPLE_HEAD)
+    for name, market in summary["markets"].items():
+        row = _rows(market).get(quoter, {})
+        if row.get("regret") is None:
+            continue
+        margin = row["ci_high"] - row["regret"]
+        places = decimals_for([row["regret"], margin], 3)
+        corrected, improves = row.get("p_holm"), row.get("probability_of_improvement")
+        style = "bold" if corrected is not None and corrected < 0.05 else None
+        table.add_row(
+            name, number(-row["regret"], places), "± " + number(margin, places), number(corrected, 4),
+            "-" if improves is None else f"{100.0 * improves['mean']:.0f} % of paths", style=style,
+        )  # fmt: skip
+    return table
+
+
 def untuned_note(summary: Mapping[str, Any]) -> list[str]:
     """A line on the markets in which `glft_tuned` is GLFT itself."""
     names = [name for name, market in summary["markets"].items() if market["untuned"]]
@@ -46,7 +64,7 @@ def _rows(market: Mapping[str, Any]) -> dict[str, Any]:
     return {row["quoter"]: row for row in market["rows"]}
 
 
-def print_scenarios(summary: Mapping[str, Any], console: Console | None = None) -> None:
+def print_suite(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """One line a market: the objective of each quoter, the best in bold, and the margin of the last column's."""
     console = console or Console(width=NARROWEST if Console().width < NARROWEST else None)
     shown = columns(summary)
@@ -64,13 +82,15 @@ def print_scenarios(summary: Mapping[str, Any], console: Console | None = None) 
         )
     console.print(table)
     meaning = {"penalty": "mean profit less the inventory penalty", "cara": "certainty equivalent"}
-    objective = next(iter(summary["markets"].values()))["objective"]
-    console.print(f"objective: {meaning[objective]}; the best in bold; intervals are in the files")
+    objectives = {market["objective"] for market in summary["markets"].values()}
+    console.print(f"objective: {' or '.join(sorted(meaning[name] for name in objectives))}; the best in bold")
+    for name in shown[len(SHOWN) :]:
+        console.print(_margins(summary, name))
     for line in untuned_note(summary):
         console.print(line)
 
 
-def scenario_figure(summary: Mapping[str, Any]) -> Figure:
+def suite_figure(summary: Mapping[str, Any]) -> Figure:
     """Left, the objective of each quoter in each market; right, where the tuned reference's profit comes from."""
     markets, shown = summary["markets"], columns(summary)
     height = 1.6 + 0.42 * len(markets)
@@ -90,7 +110,7 @@ def scenario_figure(summary: Mapping[str, Any]) -> Figure:
     left.set_title("\n".join([title, *untuned_note(summary)]), fontsize=9, parse_math=False)
     right.set_xscale("symlog", linthresh=1.0)
     right.axvline(0.0, color="#333333", linewidth=0.8)
-    right.set_title("profit of tuned GLFT by source", fontsize=9)
+    right.set_title("profit of the reference by source", fontsize=9)
     below = {"loc": "outside lower right", "ncols": 5, "frameon": False}
     figure.legend(handles=[_patch(part) for part in PARTS], fontsize=7, **below)
     return figure

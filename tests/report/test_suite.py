@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bitquote.evaluation.attribution import PARTS
 from bitquote.report.figures import pixels
-from bitquote.report.scenarios import SHOWN, columns, print_scenarios, scenario_figure
+from bitquote.report.suite import SHOWN, columns, print_suite, suite_figure
 
 
 def summary(policies=("policy:1", "policy:2", "policy")):
@@ -35,7 +35,7 @@ def test_pooled_policies_have_one_column():
 
 def test_the_table_marks_the_best_and_shows_what_is_missing():
     text = io.StringIO()
-    print_scenarios(summary(), Console(file=text, width=140, force_terminal=False))
+    print_suite(summary(), Console(file=text, width=140, force_terminal=False))
     lines = [line.split() for line in text.getvalue().splitlines()]
     up, down = (next(line for line in lines if line[:1] == [name]) for name in ("up", "down"))
     assert lines[-1][-1] == "down"  # the one that was not tuned
@@ -43,6 +43,6 @@ def test_the_table_marks_the_best_and_shows_what_is_missing():
 
 
 def test_the_picture_has_a_line_for_each_market():
-    figure = scenario_figure(summary())
+    figure = suite_figure(summary())
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["up", "down"]
     assert len(np.unique(pixels(figure).reshape(-1, 3), axis=0)) > 50

@@ -1,0 +1,245 @@
+"""Suites: several markets, or several settings of one, in one table, one picture and one directory.
+
+`bitquote benchmark suite=<name>` reads conf/benchmark/suites/<name>.yaml or a file of the user's; `market=a,b,c` is a
+suite with a cell for each market. What a finished cell has written stays: the same command with the same output goes on
+where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitquote import run
+from bitquote.config import LARGEST_SEED, Settings, did_you_mean
+from bitquote.errors import InputError, require, require_integer
+from bitquote.evaluation import EdgeOptimum, Tuned, check_seeds
+from bitquote.evaluation.statistics import holm
+from bitquote.market import Game, OrderBookMarket
+from bitquote.quoting import QuoteTable, glft_shifted
+from bitquote.report.pictures import reference_table
+from bitquote.report.suite import print_suite, suite_figure
+from bitquote.ternary import Policy
+
+from .composition import CONF, Composed, compose, read_yaml
+from .judging import judge, tune
+from .reporting import PAGE, Log, write_logs, write_suite_report
+from .runs import policies_of
+from .training import compose_training, finish, record
+
+SUITES = CONF / "benchmark" / "suites"
+SUMMARY = "suite.json"
+PICTURE = "suite.png"
+RUNS = "runs"
+_KEYS = ("description", "words", "cells", "seeds")
+_CELL = re.compile(r"[\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cells by name, each the words of a `bitquote benchmark`; `seeds` train a policy each in every cell."""
+
+    cells: Mapping[str, Sequence[str]]
+    seeds: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Policies of finished runs, their training seeds, and the market that they were trained in."""
+
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    home: OrderBookMarket | None = None
+
+
+def read_suite(name: str) -> Suite:
+    """The suite of conf/benchmark/suites, or of a user's file, that `suite=` names."""
+    known = sorted(path.stem for path in SUITES.glob("*.yaml"))
+    path = SUITES / f"{name}.yaml" if name in known else Path(name)
+    if name not in known and not path.suffix:
+        hint = did_you_mean(name, known)
+        words = f"{', '.join(known)}, or a path to your own .yaml{hint}"
+        raise InputError(f"suite={name} is unknown: must be one of {words}")
+    node = read_yaml(path)
+    for key in node:
+        if key not in _KEYS:
+            raise InputError(f"{path}: {key} is unknown: must be one of {', '.join(_KEYS)}{did_you_mean(key, _KEYS)}")
+    cells, seeds = node.get("cells", {}), node.get("seeds", [])
+    require(isinstance(cells, dict) and len(cells) > 0, f"{path}: cells", cells, "names with lists of words")
+    require(isinstance(seeds, list), f"{path}: seeds", seeds, "a list of training seeds")
+    for seed in seeds:
+        require_integer(f"{path}: seeds", seed, 0, LARGEST_SEED)
+    require(len(set(seeds)) == len(seeds), f"{path}: seeds", seeds, "different ones")
+    common = _words(path, "words", node.get("words", []))
+    return Suite({str(cell): [*common, *_words(path, f"cells.{cell}", own)] for cell, own in cells.items()}, seeds)
+
+
+def _words(path: Path, name: str, words: Any) -> list[str]:
+    good = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    require(good, f"{path}: {name}", words, "a list of words, such as [market=game]")
+    return words
+
+
+def suite_of_markets(text: str) -> Suite:
+    """A cell for each market that a word market=a,b,c names; `scenarios` stands for those of that suite."""
+    cells: dict[str, list[str]] = {}
+    for name in text.split(","):
+        own = read_suite("scenarios").cells if name == "scenarios" else {Path(name).stem: [f"market={name}"]}
+        for cell, words in own.items():
+            if cell in cells and list(words) != cells[cell]:
+                raise InputError(f"market={text}: two of them would be written to {cell}.json")
+            cells[cell] = list(words)
+    return Suite(cells)
+
+
+def judge_suite(
+    suite: Suite, overrides: Sequence[str], output: str | None, judged: Judged, *, command: str, log: Log | None = None
+) -> dict[str, Any]:
+    """Benchmark every cell, with the policies of `judged` or with those that it trains; returns the common table.
+
+    `command` is what the page says it was made by, `log` where each cell gets a folder of quotes and fills.
+    """
+    for name in suite.cells:
+        good = _CELL.fullmatch(name) is not None and name not in (Path(SUMMARY).stem, RUNS)
+        require(good, "cells", name, f"a name for a file, not {Path(SUMMARY).stem} or {RUNS}")
+    composed = {name: compose([*words, *overrides]) for name, words in suite.cells.items()}
+    for name, (_, settings, market) in composed.items():
+        require(not suite.seeds or not judged.policies, "run", "given", "left out: this suite trains its own policies")
+        seeds = [*judged.seeds, *suite.seeds]
+        check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed)
+        if judged.home is not None:
+            _check_measures(name, market, judged.home)
+    directory = run.new_directory(None, "suite") if output is None else Path(output)
+    if directory.is_file():
+        raise InputError(f"output={directory} is a file: must be a directory for several markets")
+    run.make_directory(directory)
+    results = {}
+    try:
+        for place, (name, one) in enumerate(composed.items()):
+            print(f"cell {place + 1} of {len(composed)}: {name}", flush=True)
+            own = judged
+            if suite.seeds:
+                own = _trained([*suite.cells[name], *overrides], suite.seeds, directory / RUNS / name)
+            results[name] = _judge_cell(directory / f"{name}.json", one, own)
+            if log is not None:
+                market = _seen(one[2], reference_table(one[2], results[name]), own)
+                write_logs(Log(log.directory / name, log.paths), results[name], market, own.policies)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command with output={directory} goes on from here") from None
+    summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}}
+    _correct(summary["markets"])
+    run.write_json(directory / SUMMARY, summary)
+    suite_figure(summary).savefig(directory / PICTURE, dpi=120)
+    nodes = {name: node for name, (node, *_) in composed.items()}
+    write_suite_report(directory / SUMMARY, summary, results, nodes, command)
+    print_suite(summary)
+    print(f"written to {directory}: a file for each cell, {SUMMARY}, {PICTURE} and {PAGE}")
+    return summary
+
+
+def _judge_cell(path: Path, composed: Composed, judged: Judged) -> dict[str, Any]:
+    """A cell's benchmark.json, made only if the file does not hold the answer to the very same question."""
+    node, settings, market = composed
+    rivals = market.rivals if isinstance(market, OrderBookMarket) else ()
+    asked = {
+        "configuration": node,
+        "policies": {row: _fingerprint(policy) for row, policy in judged.policies.items()},
+        "rivals": [_fingerprint(rival) for rival in rivals if isinstance(rival, Policy)],
+    }
+    result = run.read_json(path) if path.exists() else {}
+    if result.get("asked") == asked:
+        return result
+    tuned = _tuned_or_plain(settings, market)
+    result = judge(settings, _seen(market, tuned.table, judged), judged.policies, judged.seeds, tuned)
+    result |= {"description": node["market"].get("description", ""), "asked": asked}
+    result |= {} if judged.home is None else {"trained_in": judged.home.name}
+    run.write_json(path, result)
+    return result
+
+
+def _seen(market: Game | OrderBookMarket, tuned: QuoteTable, judged: Judged) -> Game | OrderBookMarket:
+    """The market whose observations carry the quotes that the policies were trained with, else the tuned ones."""
+    if isinstance(market, Game):
+        return market
+    return market.with_baseline(tuned if judged.home is None else judged.home.baseline)
+
+
+def _trained(words: Sequence[str], seeds: Sequence[int], directory: Path) -> Judged:
+    """The policies of a cell, a run directory for each training seed; finished ones stay."""
+    directories = [directory / str(seed) for seed in seeds]
+    settings = None
+    for seed, place in zip(seeds, directories, strict=True):
+        node, settings, _ = compose_training([*words, f"seed={seed}"])
+        if not (place / run.CONFIG).exists():
+            run.make_directory(place)
+            record(place, node)
+        elif read_yaml(place / run.CONFIG) != node:
+            raise InputError(f"{place} was trained with other words: choose another output=")
+        print(f"  training seed {seed}: {place}", flush=True)
+        finish(place)
+    assert settings is not None
+    policies, _ = policies_of(directories, settings)
+    return Judged(policies, seeds)
+
+
+def _check_measures(name: str, market: Game | OrderBookMarket, home: OrderBookMarket) -> None:
+    """Raise `InputError` where policies of the market `home` would not know what they see, or what they say."""
+    if isinstance(market, Game):
+        raise InputError(f"{name} is a game: the policies were trained in an order book")
+    measures, own = (
+        f"{each.game.shape[0]} decisions, an inventory of {each.game.max_inventory} at most and a tick of {each.tick:g}"
+        for each in (market, home)
+    )
+    if measures != own:
+        raise InputError(f"{name} has {measures}: must be the policies' {own}")
+
+
+def _tuned_or_plain(settings: Settings, market: Game | OrderBookMarket) -> Tuned:
+    """The tuned reference; GLFT itself, said so, where the optimum stays on the edge of the grid."""
+    try:
+        return tune(settings, market)
+    except EdgeOptimum as error:
+        print(f"  {error}; glft_tuned is GLFT itself here", flush=True)
+        record = {"seed": settings.benchmark.tuning.seed, "objective": settings.objective, "untuned": str(error)}
+        table = glft_shifted(market.game, 0.0, 1.0)
+        return Tuned(table, 0.0, 1.0, record | {"shift": 0.0, "scale": 1.0})
+
+
+def _short(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the common table tells of a cell."""
+    keys = (
+        "quoter", "objective", "regret", "ci_low", "ci_high", "p_value", "probability_of_improvement", "mean_profit",
+        "mean_spread", "fills", "attribution",
+    )  # fmt: skip
+    return {
+        "description": result["description"],
+        "objective": result["objective"],
+        "reference": result["reference"],
+        "untuned": "untuned" in result["tuning"],
+        "paths": result["paths"],
+        "training_seeds": result["training_seeds"],
+        "rows": [{key: row.get(key) for key in keys} for row in result["rows"]],
+    }
+
+
+def _correct(markets: Mapping[str, Any]) -> None:
+    """Give each policy's rows the p-values that Holm's correction over the cells leaves."""
+    rows = [row for market in markets.values() for row in market["rows"]]
+    for name in {row["quoter"] for row in rows if row["quoter"].startswith("policy")}:
+        own = [row for row in rows if row["quoter"] == name and row["p_value"] is not None]
+        for row, value in zip(own, holm([row["p_value"] for row in own]), strict=True):
+            row["p_holm"] = float(value)
+
+
+def _fingerprint(policy: Policy) -> str:
+    """What tells whether a policy is the one that was judged before."""
+    digest = hashlib.sha256()
+    for array in policy.arguments:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
