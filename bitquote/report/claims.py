@@ -43,13 +43,14 @@ def _finding(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         optimum = "the optimum" if reference.startswith("dynamic_program") else reference
         return f"{row['quoter']} is {regret_text(row, _places(result))} {units} below {optimum}{share}."
     advantage = {**row, "regret": abs(row["regret"])}
-    text = f"{regret_text(advantage, _places(result))} {units} (95 % interval)"
+    text = f"{regret_text(advantage, _places(result))} {units}"
     if row["ci_low"] <= 0.0 <= row["ci_high"]:
         side = "below" if row["regret"] > 0.0 else "above"
-        return f"{row['quoter']} cannot be told from {reference}: {text} {side} it."
+        return f"{row['quoter']} cannot be told from {reference}: {text} {side} it (95 % interval)."
     p = row.get("p_value")
     test = "" if p is None else f", p {p_value_text(p)}"
-    return f"{row['quoter']} earns {text}{test} {'less' if row['regret'] > 0.0 else 'more'} than {reference}."
+    side = "less" if row["regret"] > 0.0 else "more"
+    return f"{row['quoter']} earns {text} {side} than {reference} (95 % interval{test})."
 
 
 def _silence(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:

@@ -14,11 +14,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bitquote.report.claims import headline, limits
-from bitquote.report.numbers import decimals_for, number
+from bitquote.report.numbers import MISSING, decimals_for, number
 from bitquote.report.pictures import Picture
 from bitquote.report.provenance import provenance
-from bitquote.report.suite import columns, suite_figure, untuned_note
-from bitquote.report.table import OBJECTIVES, legend, ranked, table_columns
+from bitquote.report.suite import SHOWN, columns, suite_figure, untuned_note
+from bitquote.report.table import OBJECTIVES, legend, p_value_text, ranked, regret_text, table_columns
 
 COLUMNS = {
     "p": "two-sided p-value of a regret of zero",
@@ -31,7 +31,7 @@ COLUMNS = {
     "drawdown": "mean of the largest fall of the marked wealth",
     "certainty": "certainty equivalent",
     "Sharpe": "mean over standard deviation of the profit of a path",
-    "deflated": "probability that the Sharpe ratio is above what the best of as many rows shows by chance",
+    "deflated": "probability that the true Sharpe ratio is above what the best of as many tries shows by chance",
 }
 """What headings of the table say in full."""
 _ENVIRONMENT = Environment(
@@ -135,8 +135,9 @@ def _kind(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
 
 
 def _overview(summary: Mapping[str, Any]) -> Grid:
-    """A line a market, the objective of each quoter, the best of the line marked."""
+    """A line a market: the objective of each quoter, the best marked, and what each policy is worth."""
     shown = columns(summary)
+    policies = shown[len(SHOWN) :]
     lines = []
     for name, market in summary["markets"].items():
         objectives = {row["quoter"]: row["objective"] for row in market["rows"]}
@@ -144,8 +145,20 @@ def _overview(summary: Mapping[str, Any]) -> Grid:
         best = max((value for value in values if value is not None), default=None)
         places = decimals_for(values, 4)
         cells = [Cell(number(value, places), value is not None and value == best) for value in values]
-        lines.append(Line([Cell(name), *cells]))
-    return Grid(["market", *shown], lines)
+        lines.append(Line([Cell(name), *cells, *(cell for policy in policies for cell in _margin(market, policy))]))
+    margins = [title for policy in policies for title in (f"{policy} - reference", "p, Holm")]
+    return Grid(["market", *shown, *margins], lines)
+
+
+def _margin(market: Mapping[str, Any], policy: str) -> tuple[Cell, Cell]:
+    """By how much a policy beats a market's reference, and the p-value that Holm's correction over markets leaves."""
+    row = next((row for row in market["rows"] if row["quoter"] == policy), None)
+    if row is None or row["regret"] is None:
+        return Cell(MISSING), Cell(MISSING)
+    p, better = row.get("p_holm"), row["regret"] < 0.0
+    sure = p is not None and p < 0.05 and better
+    margin = regret_text({**row, "regret": -row["regret"]}, decimals_for([row["regret"]], 3))
+    return Cell(margin, sure), Cell(MISSING if p is None else p_value_text(p), sure)
 
 
 def _pooled(result: Mapping[str, Any]) -> list[str]:

@@ -116,12 +116,12 @@ def test_nothing_is_fetched(result):
 def test_few_seeds_make_no_claim_and_ten_do(book_result):
     assert "No claim about the learner: 2 training seeds" in headline(book_result)
     enough = book_result | {"training_seeds": list(range(20, 30))}
-    assert headline(enough) == "policy earns 0.0800 ± 0.0500 USD x order (95 % interval) more than glft_tuned."
+    assert headline(enough) == "policy earns 0.0800 ± 0.0500 USD x order more than glft_tuned (95 % interval)."
     row = enough["rows"][-1]
     row |= {"regret": -0.01, "ci_low": -0.06, "ci_high": 0.04}
     assert "cannot be told from glft_tuned" in headline(enough)
     row |= {"regret": 2.4, "ci_low": 2.3, "ci_high": 2.5, "objective": -0.2, "p_value": 1e-9}
-    assert "p < 0.0001 less than glft_tuned. Not quoting at all is better than policy." in headline(enough)
+    assert "less than glft_tuned (95 % interval, p < 0.0001). Not quoting at all is better than" in headline(enough)
 
 
 def test_without_a_policy_there_is_no_claim(result):
