@@ -22,6 +22,7 @@ MODULES = {
     "export": "exporting",
     "sweep": "sweeping",
     "kernels": "kernels",
+    "doctor": "doctor",
 }
 """The verbs, and the module of this package that holds each."""
 BAD_INPUT = 2
@@ -69,7 +70,8 @@ def _dispatch(arguments: list[str]) -> int:
     elif asks_for_help:
         print(texts.VERBS[arguments[0]], end="")
     else:
-        _function(arguments[0])(arguments[1:])
+        made = _function(arguments[0])(arguments[1:])
+        return int(arguments[0] == "doctor" and bool(made))  # a doctor's faults
     return 0
 
 
