@@ -142,8 +142,14 @@ def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
             node = OmegaConf.to_container(hydra_compose(name, list(words)), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from None
-    assert isinstance(node, dict)
-    return {str(key): value for key, value in node.items()}
+    return _with_text_keys(node)
+
+
+def _with_text_keys(node: Any) -> Any:
+    """Every key as text, as a policy's metadata have it: a calibrated market has numbers, the lags of its recording."""
+    if isinstance(node, Mapping):
+        return {str(key): _with_text_keys(value) for key, value in node.items()}
+    return [_with_text_keys(item) for item in node] if isinstance(node, list) else node
 
 
 @contextmanager
