@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import bitquote
-from bitquote.errors import InputError
+from bitquote.errors import InputError, did_you_mean
 
 from . import help as texts
 from .words import from_keywords
@@ -63,8 +63,6 @@ def _dispatch(arguments: list[str]) -> int:
         print(texts.COMMAND, end="")
         return 0 if asks_for_help else BAD_INPUT
     elif arguments[0] not in MODULES:
-        from bitquote.config import did_you_mean
-
         hint = did_you_mean(arguments[0], MODULES)
         raise InputError(f"unknown verb {arguments[0]!r}: must be one of {', '.join(MODULES)}{hint}")
     elif asks_for_help:

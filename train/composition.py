@@ -21,8 +21,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bitquote.config import Settings, did_you_mean, settings
-from bitquote.errors import InputError
+from bitquote.config import Settings, settings
+from bitquote.errors import InputError, did_you_mean
 from bitquote.market import Game, OrderBookMarket, build
 from bitquote.run import CONFIG
 from bitquote.ternary import load_policy
@@ -184,7 +184,7 @@ def _check_keys(words: Sequence[str], base: DictConfig) -> None:
         if key not in known:
             if key.startswith("server.") and base.get("server", {}).get("engine") == "none":
                 raise InputError(f"{key}: there is no server; choose one with server=shm, server=ray or server=inproc")
-            near = did_you_mean(key, known) or did_you_mean(key.rpartition(".")[2], known)
+            near = did_you_mean(key, [*known, "run", "output"]) or did_you_mean(key.rpartition(".")[2], known)
             raise InputError(f"unknown key {key!r}{near}")
 
 
