@@ -6,14 +6,13 @@ dictionaries: so files, command line and Python calls meet the same errors.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bitquote.errors import InputError, require, require_choice, require_integer, require_number
+from bitquote.errors import InputError, did_you_mean, require, require_choice, require_integer, require_number
 from bitquote.learning.config import LEARNERS, LearnerConfig, NetworkConfig, TrainerConfig
 from bitquote.quoting.objective import OBJECTIVES
 from bitquote.server.config import ServerConfig, core_count
@@ -125,12 +124,6 @@ def _check_names(kind: type, node: Any, where: str, source: str) -> None:
 def _check_mapping(node: Any, where: str, source: str) -> None:
     if not isinstance(node, Mapping):
         raise InputError(f"{source}: {where} is {str(node)[:80]!r}: must be a mapping of keys to values")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean ...?" with the nearest of the known words, or nothing when none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def thread_count(threads: int | None, workers: int = 1) -> int:

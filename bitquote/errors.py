@@ -1,8 +1,10 @@
-"""The one error that a user is meant to read, and the check that raises it."""
+"""The one error that a user is meant to read, the checks that raise it, and the nearest word that it suggests."""
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -54,5 +56,13 @@ def require_integer(field: str, value: Any, low: int, high: int = 2**53) -> int:
 
 def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> str:
     """One of `choices`."""
-    require(isinstance(value, str) and value in choices, field, value, "one of " + ", ".join(choices))
+    if not (isinstance(value, str) and value in choices):
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        require(False, field, value, f"one of {', '.join(choices)}{hint}")
     return value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" with the nearest of the known words, or nothing when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

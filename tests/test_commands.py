@@ -341,6 +341,25 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
         (["calibrate", "data=missing.gz", "output=x.yaml", "tick=abc"], "tick is 'abc': must be a number"),
         (["calibrate", "data=missing.gz", "output=x.yaml", "tick=nan"], "tick is nan"),
         (["calibrate", "data=missing.gz", "output=x.yaml", "tik=1"], "did you mean 'tick'"),
+        *(
+            (words.split(), f"did you mean '{meant}'?")
+            for words, meant in (
+                ("trian", "train"),
+                ("docter", "doctor"),
+                ("train markt=game", "market"),
+                ("train outptu=x", "output"),
+                ("train market=toxc", "toxic"),
+                ("train learner=pathwize", "pathwise"),
+                ("train objective=penality", "penalty"),
+                ("train policy.architecture=ternry", "ternary"),
+                ("train market.venue.requote=fil", "fill"),
+                ("benchmark market=calm,toxc", "toxic"),
+                ("sweep learner=pathwise,pppo", "ppo"),
+                ("export rn=x", "run"),
+                ("replay data=x markt=calm", "market"),
+                ("calibrate data=missing.gz output=x.yaml format=binanse", "binance"),
+            )
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

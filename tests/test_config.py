@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import fields
@@ -307,3 +308,11 @@ def test_market_files_name_their_source():
     for name in choices("market"):
         if name != "game":
             assert build(shipped_configuration(name)).source
+
+
+def test_what_a_run_records_of_a_market_equals_what_its_policy_remembers(tmp_path):
+    """A calibrated market has lags, which are numbers, for keys; a policy remembers them in JSON, which has texts."""
+    own = shipped_configuration("order_book") | {"recording": {"signs": {1: 0.7, 10: 0.1}, "list": [{2: "x"}]}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    market = compose([f"market={tmp_path / 'own.yaml'}"])[1].market
+    assert market == json.loads(json.dumps(market))

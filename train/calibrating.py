@@ -8,8 +8,7 @@ from typing import Any
 
 from bitquote import run
 from bitquote.calibration import calibrated_market, fit_reaching_takers, read_recording, write_market
-from bitquote.config import did_you_mean
-from bitquote.errors import InputError, require_choice
+from bitquote.errors import InputError, did_you_mean, require_choice
 from bitquote.market import build
 from bitquote.recorded import Recording
 from bitquote.report.calibration_page import DISTANCES, calibration_page, calibration_text

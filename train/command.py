@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import bitquote
-from bitquote.errors import InputError
+from bitquote.errors import InputError, did_you_mean
 
 from . import help as texts
 from .words import from_keywords
@@ -22,6 +22,7 @@ MODULES = {
     "export": "exporting",
     "sweep": "sweeping",
     "kernels": "kernels",
+    "doctor": "doctor",
 }
 """The verbs, and the module of this package that holds each."""
 BAD_INPUT = 2
@@ -62,14 +63,13 @@ def _dispatch(arguments: list[str]) -> int:
         print(texts.COMMAND, end="")
         return 0 if asks_for_help else BAD_INPUT
     elif arguments[0] not in MODULES:
-        from bitquote.config import did_you_mean
-
         hint = did_you_mean(arguments[0], MODULES)
         raise InputError(f"unknown verb {arguments[0]!r}: must be one of {', '.join(MODULES)}{hint}")
     elif asks_for_help:
         print(texts.VERBS[arguments[0]], end="")
     else:
-        _function(arguments[0])(arguments[1:])
+        made = _function(arguments[0])(arguments[1:])
+        return int(arguments[0] == "doctor" and bool(made))  # a doctor's faults
     return 0
 
 

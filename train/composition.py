@@ -21,8 +21,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bitquote.config import Settings, did_you_mean, settings
-from bitquote.errors import InputError
+from bitquote.config import Settings, settings
+from bitquote.errors import InputError, did_you_mean
 from bitquote.market import Game, OrderBookMarket, build
 from bitquote.run import CONFIG
 from bitquote.ternary import load_policy
@@ -142,8 +142,14 @@ def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
             node = OmegaConf.to_container(hydra_compose(name, list(words)), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(one_line(error)) from None
-    assert isinstance(node, dict)
-    return {str(key): value for key, value in node.items()}
+    return _with_text_keys(node)
+
+
+def _with_text_keys(node: Any) -> Any:
+    """Every key as text, as a policy's metadata have it: a calibrated market has numbers, the lags of its recording."""
+    if isinstance(node, Mapping):
+        return {str(key): _with_text_keys(value) for key, value in node.items()}
+    return [_with_text_keys(item) for item in node] if isinstance(node, list) else node
 
 
 @contextmanager
@@ -178,7 +184,7 @@ def _check_keys(words: Sequence[str], base: DictConfig) -> None:
         if key not in known:
             if key.startswith("server.") and base.get("server", {}).get("engine") == "none":
                 raise InputError(f"{key}: there is no server; choose one with server=shm, server=ray or server=inproc")
-            near = did_you_mean(key, known) or did_you_mean(key.rpartition(".")[2], known)
+            near = did_you_mean(key, [*known, "run", "output"]) or did_you_mean(key.rpartition(".")[2], known)
             raise InputError(f"unknown key {key!r}{near}")
 
 

@@ -23,7 +23,7 @@ TARGETS: dict[str, tuple[str, Callable[[Policy, Path], None]]] = {
 def export(words: Sequence[str]) -> Path:
     """Check the policy of `run=` and write it to `output=`, with its model card beside it."""
     own, others = split(words, ("run", "output", "target"))
-    refuse(others, "export takes run=, output= and target=")
+    refuse(others, "export takes run=, output= and target=", ("run", "output", "target"))
     target = own.get("target", "safetensors")
     require_choice("target", target, tuple(TARGETS))
     ending, write = TARGETS[target]

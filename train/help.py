@@ -15,6 +15,7 @@ verbs:
   export     write a trained policy to a file of its own
   sweep      train over lists of values, one run after the other, or search for the best
   kernels    say which compiled kernels this machine takes, and why
+  doctor     say what this machine has for a run, and what would break one
 
   bitquote <verb> --help   says more        bitquote --version   prints the version
 
@@ -203,5 +204,12 @@ usage: bitquote kernels
 
 Says whether the compiled policy takes AVX2 or the portable path on this machine, and why. Both give the same integers
 and the same quotes. BITQUOTE_KERNELS=portable or BITQUOTE_KERNELS=avx2 in the environment decides.
+""",
+    "doctor": """\
+usage: bitquote doctor
+
+Prints the versions, the cores, the path of the compiled kernels, where numba keeps what it compiles, whether that
+folder and the current one can be written and how much disk is free, whether Ray and a GPU are there, and a verdict.
+What would break a run has its remedy after an arrow; the exit status is then 1, and 0 when all is well.
 """,
 }

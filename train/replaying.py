@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bitquote import run
-from bitquote.config import Settings, did_you_mean
-from bitquote.errors import InputError
+from bitquote.config import Settings
+from bitquote.errors import InputError, did_you_mean
 from bitquote.evaluation.attribution import simulated_attribution
 from bitquote.evaluation.row import BASELINES, finite
 from bitquote.evaluation.statistics import student_interval
@@ -68,7 +68,8 @@ def _asked(own: Mapping[str, str], overrides: Sequence[str]) -> tuple[list[str],
         for key in ("quoter", "queue_model", "latency", "start"):
             if key in own:
                 raise InputError(f"{key}={own[key]} needs a market to quote by: give market= or run=")
-        refuse(overrides, f"it is none of {', '.join(_OWN)}; market= or run= quotes into the recording")
+        reason = f"it is none of {', '.join(_OWN)}; market= or run= quotes into the recording"
+        refuse(overrides, reason, (*_OWN, "market"))
     names = own["quoter"].split(",") if "quoter" in own else [TUNED] if "run" not in own and has_market else []
     for name in names:
         if name not in BASELINES:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bitquote.errors import InputError
+from bitquote.errors import InputError, did_you_mean
 
 _WORD = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
 
@@ -41,10 +41,11 @@ def from_keywords(keywords: Mapping[str, Any], prefix: str = "") -> list[str]:
     return words
 
 
-def refuse(words: Iterable[str], reason: str) -> None:
-    """Raise `InputError` for the first of the words, if there is any."""
+def refuse(words: Iterable[str], reason: str, known: Iterable[str] = ()) -> None:
+    """Raise `InputError` for the first of the words, if there is any; `known` are those that could be meant."""
     for word in words:
-        raise InputError(f"{word.partition('=')[0]} cannot be given here: {reason}")
+        key = word.partition("=")[0]
+        raise InputError(f"{key} cannot be given here: {reason}{did_you_mean(key, known)}")
 
 
 def _text(value: Any) -> str:

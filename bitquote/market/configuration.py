@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from bitquote.errors import InputError, require, require_choice, require_integer, require_number
+from bitquote.errors import InputError, did_you_mean, require, require_choice, require_integer, require_number
 from bitquote.market.flow_configuration import LISTS, MAX_SIZE, SECTIONS, FlowConfig, compiled_flow
 from bitquote.market.game import Game
 from bitquote.market.order_book import OrderBookMarket
@@ -95,7 +95,8 @@ class RivalConfig:
         require_integer("market.rivals.copies", self.copies, 1, MOST_MAKERS - 1)
         known = self.quoter in QUOTERS or self.quoter == "self" or self.quoter.endswith(".safetensors")
         require(known, "market.rivals.quoter", self.quoter,
-                f"self, the path of a policy.safetensors, or one of {', '.join(QUOTERS)}")  # fmt: skip
+                f"self, the path of a policy.safetensors, or one of {', '.join(QUOTERS)}"
+                f"{did_you_mean(self.quoter, ['self', *QUOTERS])}")  # fmt: skip
         if self.gamma is not None:
             closed = self.quoter in QUOTERS
             require(closed, "market.rivals.gamma", self.gamma, f"left out: {self.quoter} has none of its own")
@@ -142,7 +143,8 @@ def shipped_configuration(name: str) -> dict[str, Any]:
         file = folder / "market" / f"{name}.yaml"
         if file.is_file():
             return _with_bases(yaml.safe_load(file.read_text(encoding="utf-8")))
-    raise InputError(f"market {name!r} is not among the markets that ship with bitquote")
+    known = {path.stem for folder in folders for path in folder.glob("market/*.yaml")}
+    raise InputError(f"market {name!r} is not among the markets that ship with bitquote{did_you_mean(name, known)}")
 
 
 def _with_bases(config: dict[str, Any]) -> dict[str, Any]:

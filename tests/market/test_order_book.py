@@ -328,6 +328,10 @@ def test_unknown_keys_suggest_the_nearest():
     config["venue"]["latency_nwe"] = 0.1
     with pytest.raises(InputError, match=r"market.venue.latency_nwe is unknown: did you mean latency_new\?"):
         build(config)
+    with pytest.raises(InputError, match=r"did you mean 'toxic'\?"):
+        shipped_configuration("toxc")
+    with pytest.raises(InputError, match=r"market.rivals.quoter is 'gltf': .* did you mean 'glft'\?"):
+        build(shipped_configuration("order_book") | {"rivals": [{"quoter": "gltf"}]})
 
 
 def test_quantile_tables():
