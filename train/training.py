@@ -10,17 +10,18 @@ from typing import Any
 
 import yaml
 
-from bitquote import run
+from bitquote import __version__, run
 from bitquote.config import Settings, thread_count
 from bitquote.evaluation import check_seeds
 from bitquote.learning.config import check_server
 from bitquote.market import Game, OrderBookMarket
-from bitquote.report.table import print_benchmark
+from bitquote.report.table import benchmark_text, print_benchmark
 from bitquote.run import Run
 from bitquote.server.errors import ServerError
 from bitquote.ternary import load_policy
 
 from .composition import Composed, compose, compose_recorded
+from .display import logged, note
 from .judging import judge, tuning_of_run, with_baseline
 from .words import refuse, split
 
@@ -63,7 +64,8 @@ def finish(directory: Path) -> Run:
     resume = f"go on with: bitquote train run={directory}"
     try:
         if not (directory / run.BENCHMARK).exists():
-            _train_and_judge(directory, *composed)
+            with logged(directory):
+                _train_and_judge(directory, *composed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(resume) from None
     except (OSError, ServerError) as error:
@@ -74,6 +76,7 @@ def finish(directory: Path) -> Run:
 def _train_and_judge(
     directory: Path, node: dict[str, Any], settings: Settings, market: Game | OrderBookMarket
 ) -> None:
+    note(f"run directory: {directory}, bitquote {__version__}")
     tuned = tuning_of_run(directory, settings, market)
     market = with_baseline(market, tuned)
     if not (directory / run.METRICS).exists():
@@ -84,6 +87,7 @@ def _train_and_judge(
 
     present(directory, node, market, policy, result, run.read_json(directory / run.METRICS, "updates")["updates"])
     run.write_json(directory / run.BENCHMARK, result)
+    note(benchmark_text(result))
 
 
 def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) -> None:

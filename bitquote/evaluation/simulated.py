@@ -36,7 +36,7 @@ def simulated_rows(
     scores: dict[str, NDArray[np.float64] | None] = {}
     for done, (name, quoter) in enumerate(quoters.items()):
         if progress is not None:
-            progress(f"benchmark {name}", done, len(quoters))
+            progress(name, done, len(quoters))
         simulation = market.simulate(quoter, paths, seed, threads=threads)
         rows[name] = _measure(market, name, simulation, objective)
         estimable = rows[name]["objective"] is not None
