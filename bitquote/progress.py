@@ -81,11 +81,15 @@ class Pace:
     def __init__(self, name: str, unit: str = "") -> None:
         self.done, self.total = 0.0, 0.0
         self.seen: deque[tuple[float, float]] = deque()
+        self._warm = False
         self._name, self._unit, self._what = name, f" {unit}" if unit else "", ""
 
     def see(self, what: str, done: float, total: float, now: float) -> None:
         """Take note of a report at the time `now`, in seconds."""
         self._what, self.done, self.total = what, done, total
+        if len(self.seen) == 2 and not self._warm:  # the first piece of work waits for compilers: it tells no rate
+            self.seen.popleft()
+            self._warm = True
         self.seen.append((now, done))
         while now - self.seen[0][0] > WINDOW and len(self.seen) > 2:
             self.seen.popleft()
@@ -94,7 +98,7 @@ class Pace:
         """As of the last report."""
         (then, before), (now, done) = self.seen[0], self.seen[-1]
         parts = [f"{_count(done)} of {_count(self.total)}{self._unit}"]
-        if now > then and done > before:
+        if self._warm and now > then and done > before:
             rate = (done - before) / (now - then)
             parts += [f"{rate:.3g}{self._unit}/s", f"{clock((self.total - done) / rate)} left"]
         return f"{self._name}: {', '.join([*parts, *([self._what] if self._what else [])])}"

@@ -93,6 +93,7 @@ def _train_and_judge(
 def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) -> None:
     """Train from the last checkpoint, or from the start where there is none."""
     from bitquote.learning import train as learn
+    from bitquote.report.dashboard import Dashboard
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     workers = settings.server.workers if settings.server.engine in ("shm", "ray") else 1  # that run at one time
@@ -106,5 +107,6 @@ def _learn(directory: Path, settings: Settings, market: Game | OrderBookMarket) 
         objective=settings.objective,
         market_config=settings.market,
         resume=True,
+        callbacks=[Dashboard(market)],
         server=settings.server,
     )
