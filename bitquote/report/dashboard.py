@@ -67,8 +67,9 @@ class Dashboard(Callback):
         network: Any = pl_module.network
         step: Any = pl_module.last_update
         if self._cells is None:
-            self._cells = watched_cells(self._market, network.description.no_quote)
-            tensorboard.write_layout(writer, self._market, [*BASELINES, "policy"])
+            self._cells = watched_cells(self._market, network.policy())
+            served = hasattr(trainer.strategy, "statistics")  # a parameter server's
+            tensorboard.write_layout(writer, self._market, [*BASELINES, "policy"], served=served)
         observations = torch.from_numpy(self._cells.observations)
         few = observations[:: max(1, len(observations) // ROWS)]
         write_weights(writer, network, step)
@@ -86,10 +87,11 @@ class Dashboard(Callback):
         return self._painter.paint(surface)
 
 
-def watched_cells(market: Game | OrderBookMarket, no_quote: float) -> Cells:
-    """In the game a grid over (time, inventory); in the order book what the market's baseline meets."""
+def watched_cells(market: Game | OrderBookMarket, policy: Any) -> Cells:
+    """In the game a grid over (time, inventory); in the order book what `policy` meets."""
+    no_quote = policy.no_quote
     if isinstance(market, OrderBookMarket):
-        rollout = market.rollout(market.baseline, PATHS, SEED, start_inventory=START_INVENTORY, threads=1)
+        rollout = market.rollout(policy, PATHS, SEED, start_inventory=START_INVENTORY, threads=1)
         observations = rollout.observation.reshape(-1, rollout.observation.shape[-1])
 
         def averaged(quotes: np.ndarray) -> Surface:

@@ -78,7 +78,7 @@ class QuotePainter:
         self._meshes = []
         for axis, name in zip(self._axes, ("half_spread", "skew"), strict=True):
             seen = getattr(reference, name)
-            scale, colours = (_symmetric(1.5 * seen), "RdBu_r") if name == "skew" else (_wide(seen), "viridis")
+            scale, colours = (_symmetric(1.5 * seen), "RdBu_r") if name == "skew" else (_twice(seen), "viridis")
             mesh = _surface(axis, first, getattr(first, name), colours, scale)
             self._figure.colorbar(mesh, ax=axis, pad=0.02, extend="both", label=units.price)
             axis.set_title(f"policy's {name.replace('_', '-')}")
@@ -98,11 +98,9 @@ class QuotePainter:
         return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
 
 
-def _wide(values: np.ndarray) -> Normalize:
-    """Half as much again as the span of `values` on either side."""
-    low, high = np.percentile(_finite(values), (1, 99))
-    margin = max(0.5 * (high - low), 1e-12)
-    return Normalize(low - margin, high + margin)
+def _twice(values: np.ndarray) -> Normalize:
+    """From nothing to twice the median of `values`."""
+    return Normalize(0.0, max(2.0 * float(np.median(_finite(values))), 1e-12))
 
 
 def _surface(axis: Axes, surface: Surface, values: np.ndarray, colours: str, scale: Normalize):

@@ -32,28 +32,31 @@ FIGURES = (
 )
 """Figures of a row that become the scalars `benchmark/<row>/<figure>`; the whole table is there as text."""
 
-NEAR = ("glft", "glft_tuned", "dynamic_program_penalty", "dynamic_program_cara")
-"""Baselines that a policy is as good as: among the others their differences are too small to be seen."""
+REGRET = ("regret", "ci_low", "ci_high")
+NEAR = ("glft", "glft_tuned")
+"""Baselines that a policy is about as good as: among the others their differences are too small to be seen."""
 
 
 def write_benchmark(writer: SummaryWriter, result: Mapping[str, Any], last_step: int) -> None:
     """Every row's figures as scalars, and the table as text.
 
     A baseline is written at the first and at the last step, so that it draws as a line across the training
-    curves; a policy at the last step only, where it was judged.
+    curves; a policy at the last step only, where it was judged, but for its regret, whose interval needs the width.
     """
     for row in result["rows"]:
-        steps = (last_step,) if _is_policy(row) else (0, last_step)
         for figure in FIGURES:
             if row.get(figure) is not None:
-                for step in steps:
+                point = _is_policy(row) and figure not in REGRET
+                for step in (last_step,) if point else (0, last_step):
                     writer.add_scalar(tag(row["quoter"], figure), row[figure], step)
     writer.add_text("benchmark", _preformatted(benchmark_text(dict(result))), last_step)
 
 
-def write_layout(writer: SummaryWriter, market: Game | OrderBookMarket, rows: Sequence[str]) -> None:
+def write_layout(
+    writer: SummaryWriter, market: Game | OrderBookMarket, rows: Sequence[str], *, served: bool = False
+) -> None:
     """The charts of TensorBoard's Custom Scalars: training beside the lines of the benchmark's `rows`, once these are
-    there, in an order book with margins; the server's staleness, where there is one; the ternary weights.
+    there, in an order book with margins; the ternary weights; the staleness of a training that a server `served`.
     """
     figure = "normalised_gap" if isinstance(market, Game) else "objective"
     near = [row for row in rows if row in NEAR or row.startswith("policy")]
@@ -67,14 +70,15 @@ def write_layout(writer: SummaryWriter, market: Game | OrderBookMarket, rows: Se
         validation = ["difference", "difference_low", "difference_high"]
         margins["policy - glft_tuned in validation"] = ["Margin", validation]
         for row in rows:
-            trio = [tag(row, name) for name in ("regret", "ci_low", "ci_high")]
-            margins[f"glft_tuned - {row}"] = ["Margin", trio]
-    delays = [f"^server/{name}_(mean|max)$" for name in ("version_delay", "clock_gap")]
+            if row != "glft_tuned":
+                margins[f"glft_tuned - {row.replace(':', '.')}"] = ["Margin", [tag(row, name) for name in REGRET]]
     states = {
         "ternary weights: shares of -1, 0, 1": ["Multiline", ["^ternary/(negative|zeros|positive)_"]],
         "ternary weights: share that flipped in an epoch": ["Multiline", ["^ternary/flips_"]],
-        "staleness at the parameter server": ["Multiline", delays],
     }
+    if served:
+        delays = ["^server/(version_delay|clock_gap)_(mean|max)$"]
+        states["staleness at the parameter server"] = ["Multiline", delays]
     categories = {"policy and baselines": curves, "objectives apart, with 95 % intervals": margins, "inside": states}
     writer.add_custom_scalars({title: charts for title, charts in categories.items() if charts})
 
