@@ -14,7 +14,6 @@ from torch.utils.tensorboard import SummaryWriter
 from bitquote.evaluation.distance import price_unit
 from bitquote.evaluation.row import BASELINES
 from bitquote.market import Game, OrderBookMarket
-from bitquote.quoting import glft
 from bitquote.report import tensorboard
 from bitquote.report.figures import QuotePainter
 from bitquote.report.pictures import units_of
@@ -22,10 +21,10 @@ from bitquote.report.surface import LARGEST_INVENTORY, Surface, rollout_surface,
 
 PATHS, SEED = 16, 4_000_037
 """Of the rollout over whose observations an order-book policy's quotes are drawn."""
-TIMES = 50
+TIMES = 40
 START_INVENTORY = 5
 BINS = 50
-ROWS = 256
+ROWS = 128
 """Observations whose activations are counted."""
 
 
@@ -35,10 +34,12 @@ class Cells(NamedTuple):
     Attributes:
         observations: float32 (rows, features).
         surface: makes a Surface of the quotes there, (rows, 2).
+        reference: closed-form quotes, after which colours are chosen.
     """
 
     observations: np.ndarray
     surface: Callable[[np.ndarray], Surface]
+    reference: Surface
 
 
 class Dashboard(Callback):
@@ -81,9 +82,8 @@ class Dashboard(Callback):
 
     def _paint(self, surface: Surface) -> np.ndarray:
         if self._painter is None:
-            game = self._market.game
-            table = glft(game) if isinstance(self._market, Game) else self._market.baseline
-            self._painter = QuotePainter(surface, table_surface(table, game), units=units_of(self._market))
+            assert self._cells is not None
+            self._painter = QuotePainter(surface, self._cells.reference, units=units_of(self._market))
         return self._painter.paint(surface)
 
 
@@ -100,7 +100,7 @@ def watched_cells(market: Game | OrderBookMarket, policy: Any) -> Cells:
                 rollout._replace(mean=mean), market.game, price_unit=price_unit(market), no_quote=no_quote, times=TIMES
             )
 
-        return Cells(observations, averaged)
+        return Cells(observations, averaged, table_surface(market.baseline, market.game))
     parameters = market.game
     bound = min(LARGEST_INVENTORY, parameters.max_inventory)
     rows = np.arange(0, parameters.steps, max(1, parameters.steps // TIMES))
@@ -113,7 +113,8 @@ def watched_cells(market: Game | OrderBookMarket, policy: Any) -> Cells:
         half_spread, skew = (np.where(quiet, np.nan, values) for values in (half_spread, skew))
         return Surface(time, np.arange(-bound, bound + 1.0), half_spread, skew)
 
-    return Cells(cells.reshape(-1, cells.shape[-1]), direct)
+    places = [market.observation_names.index(name) for name in ("glft_half_spread", "glft_skew")]
+    return Cells(cells.reshape(-1, cells.shape[-1]), direct, direct(cells[..., places]))
 
 
 def write_weights(writer: SummaryWriter, network: Any, step: int) -> None:

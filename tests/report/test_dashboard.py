@@ -1,4 +1,4 @@
-"""A finished run in TensorBoard itself: it answers with the numbers of benchmark.json, and a browser shows every tab."""
+"""A finished run in TensorBoard itself: it answers with the numbers of benchmark.json, and a browser shows the tabs."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_every_chart_finds_its_curves(address):
     for title, chart in charts.items():
         for tag in chart.get("multiline", {}).get("tag", []):
             url = f"{address}/data/plugin/custom_scalars/scalars?run=.&tag={quote(tag)}"
-            assert ask(url)["tagToEvents"], f"{title}: {tag}"
+            assert ask(url)["tag_to_events"], f"{title}: {tag}"
 
 
 def test_hyperparameters_come_with_the_policys_figures(run, address):
