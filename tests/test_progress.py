@@ -49,12 +49,16 @@ def test_an_unknown_mode_is_an_error(monkeypatch):
         pass
 
 
+def fails() -> None:
+    note("one\ntwo")
+    with progress("counting") as report:
+        report("", 1, 2)
+    raise OSError("the disk is full")
+
+
 def test_the_log_holds_what_was_said_and_why_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "quiet")
     with pytest.raises(OSError, match="full"), logged(tmp_path):
-        note("one\ntwo")
-        with progress("counting") as report:
-            report("", 1, 2)
-        raise OSError("the disk is full")
+        fails()
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert [line[21:] for line in lines] == ["one", "two", "counting: done in 0:00:00", "stopped: the disk is full"]
