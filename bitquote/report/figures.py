@@ -74,7 +74,7 @@ class QuotePainter:
     def __init__(self, first: Surface, reference: Surface, *, units: Units) -> None:
         self._figure = Figure(figsize=(5.0, 5.6), dpi=80)
         self._canvas = FigureCanvasAgg(self._figure)
-        self._figure.subplots_adjust(left=0.12, right=1.0, bottom=0.09, top=0.94, hspace=0.18)
+        self._figure.subplots_adjust(left=0.12, right=0.96, bottom=0.09, top=0.94, hspace=0.18)
         self._axes = self._figure.subplots(2, 1, sharex=True)
         self._meshes = []
         for axis, name in zip(self._axes, ("half_spread", "skew"), strict=True):
