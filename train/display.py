@@ -1,23 +1,38 @@
-"""What a verb shows while it works."""
+"""What a run says, on the screen and in its log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from bitquote.progress import LOG
+
+NAME = "log.txt"
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr where that is a terminal, moved by calling report(what, done, total)."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(name, total=None)
+def logged(directory: Path) -> Iterator[None]:
+    """Inside, progress and what `note` is told also go to the directory's log.txt, each line with its time."""
+    handler = logging.FileHandler(directory / NAME, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.handleError = lambda record: None  # a full disk is no reason to stop, nor to print a traceback
+    level = LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException as error:
+        note(f"stopped: {error or type(error).__name__}")
+        raise
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        handler.close()
 
-        def report(what: str, done: int, total: int) -> None:
-            bars.update(task, description=f"{name}: {what}", completed=done, total=total)
 
-        yield report
+def note(text: str) -> None:
+    """Write lines to the log."""
+    for line in text.splitlines():
+        LOG.info(line.rstrip())

@@ -19,6 +19,10 @@ verbs:
 
   bitquote <verb> --help   says more        bitquote --version   prints the version
 
+Long work shows on stderr how far it has come, its rate and the time left: BITQUOTE_OUTPUT=rich in the environment as a
+bar (the default on a terminal), BITQUOTE_OUTPUT=plain as a line every ten seconds without control characters (the
+default elsewhere), BITQUOTE_OUTPUT=quiet not at all.
+
 The words are Hydra overrides of conf/: market=game chooses a file, market.gamma=0.05 changes one value.
 """
 
@@ -41,8 +45,8 @@ usage: bitquote train [key=value ...]
        bitquote train run=<run directory>       goes on where an interrupted run stopped
 
 Trains a policy, benchmarks it beside every closed form, and leaves a run directory: policy.safetensors, config.yaml,
-metrics.json, benchmark.json (with report.html, a page to read, and benchmark.csv), checkpoints and TensorBoard events.
-Ctrl-C loses nothing: the run can be resumed.
+metrics.json, benchmark.json (with report.html, a page to read, and benchmark.csv), log.txt, checkpoints and TensorBoard
+events. Ctrl-C loses nothing: the run can be resumed.
 
 common keys and their defaults:
 {_SETTINGS}\

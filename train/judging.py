@@ -13,11 +13,10 @@ from bitquote.config import Settings, thread_count
 from bitquote.errors import InputError
 from bitquote.evaluation import Tuned
 from bitquote.market import Game, OrderBookMarket
+from bitquote.progress import progress
 from bitquote.quoting import glft_shifted
 from bitquote.run import read_json, write_json
 from bitquote.ternary import Policy
-
-from .display import progress
 
 TUNING = "tuning.json"
 SELECTION = "selection.json"

@@ -24,14 +24,24 @@ def present(
     last_step: int,
 ) -> None:
     """Write the benchmark `result`, the configuration `node` and the pictures beside the training curves."""
-    # The tags of the learning curves that estimate a figure of the benchmark.
-    curves = {"normalised_gap": ["score"]} if isinstance(market, Game) else {"objective": ["score"]}
     figures = pictures(market, policy, result)
     with SummaryWriter(str(directory)) as writer:
         tensorboard.write_config(writer, (directory / CONFIG).read_text(encoding="utf-8"))
         tensorboard.write_benchmark(writer, result, last_step)
-        tensorboard.write_layout(writer, result, curves)
-        tensorboard.write_hyperparameters(writer, node, result)
+        rows = [row["quoter"] for row in result["rows"] if row["objective"] is not None]
+        tensorboard.write_layout(writer, market, rows, served=_served(node))
+        tensorboard.write_hyperparameters(writer, chosen(node), result)
         tensorboard.write_pictures(writer, figures, last_step)
     for name, figure in figures.items():
         save(figure, directory / f"{name}.png")
+
+
+def chosen(node: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration one would compare runs by: neither the market's inside nor how the run was judged."""
+    market = {key: node["market"][key] for key in ("name", "gamma")}
+    server = {"server": node["server"]} if _served(node) else {}
+    return {"market": market, **{key: node[key] for key in ("objective", "seed", "policy", "learner")}, **server}
+
+
+def _served(node: dict[str, Any]) -> bool:
+    return node.get("server", {}).get("engine", "none") != "none"

@@ -15,6 +15,7 @@ from bitquote.evaluation.attribution import simulated_attribution
 from bitquote.evaluation.row import BASELINES, finite
 from bitquote.evaluation.statistics import student_interval
 from bitquote.market import Game, OrderBookMarket
+from bitquote.progress import progress
 from bitquote.quoting import QUOTERS
 from bitquote.recorded import (
     LevelRecording,
@@ -152,7 +153,10 @@ def _quoted(
         tuned = tune(settings, market).table
     for name in names:
         quoters[name] = tuned if name == TUNED else QUOTERS[name](market.game)
-    results |= {name: quote_into(recording, market, quoter, **options) for name, quoter in quoters.items()}
+    with progress("quoting into the recording") as report:
+        for done, (name, quoter) in enumerate(quoters.items()):
+            report(name, done, len(quoters))
+            results[name] = quote_into(recording, market, quoter, **options)
     first = next(iter(results.values()))
     return {
         "market": market.name,

@@ -10,19 +10,20 @@ from typing import Any
 
 import yaml
 
-from bitquote import run
+from bitquote import __version__, run
 from bitquote.config import Settings, thread_count
 from bitquote.evaluation import check_seeds
 from bitquote.learning.config import check_server
 from bitquote.market import Game, OrderBookMarket
-from bitquote.report.table import print_benchmark
+from bitquote.report.table import benchmark_text, print_benchmark
 from bitquote.run import Run
 from bitquote.server.errors import ServerError
 from bitquote.ternary import load_policy
 
 from .composition import Composed, compose, compose_recorded
+from .display import logged, note
 from .judging import judge, selection_of_run, tuning_of_run, with_baseline
-from .reporting import write_report
+from .reporting import PAGE, write_report
 from .words import refuse, split
 
 
@@ -40,7 +41,7 @@ def train(words: Sequence[str]) -> Run:
     print(f"run directory: {directory}", flush=True)
     finished = finish(directory)
     print_benchmark(finished.benchmark)
-    print(f"look at it with: tensorboard --logdir {directory}")
+    print(f"to read: {directory / PAGE}; to look at: tensorboard --logdir {directory}")
     return finished
 
 
@@ -64,7 +65,8 @@ def finish(directory: Path) -> Run:
     resume = f"go on with: bitquote train run={directory}"
     try:
         if not (directory / run.BENCHMARK).exists():
-            _train_and_judge(directory, *composed)
+            with logged(directory):
+                _train_and_judge(directory, *composed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(resume) from None
     except (OSError, ServerError) as error:
@@ -75,6 +77,7 @@ def finish(directory: Path) -> Run:
 def _train_and_judge(
     directory: Path, node: dict[str, Any], settings: Settings, market: Game | OrderBookMarket
 ) -> None:
+    note(f"run directory: {directory}, bitquote {__version__}")
     tuned = tuning_of_run(directory, settings, market)
     market = with_baseline(market, tuned)
     if not (directory / run.METRICS).exists():
@@ -87,6 +90,7 @@ def _train_and_judge(
     command = f"bitquote train, of the configuration below, in {directory}"
     write_report(directory / run.BENCHMARK, result, market, {"policy": policy}, node, command)
     run.write_json(directory / run.BENCHMARK, result)
+    note(benchmark_text(result))
 
 
 def learn(
@@ -94,6 +98,7 @@ def learn(
 ) -> None:
     """Train from the last checkpoint, or from the start where there is none; `callbacks` are Lightning's."""
     from bitquote import learning
+    from bitquote.report.dashboard import Dashboard
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     workers = settings.server.workers if settings.server.engine in ("shm", "ray") else 1  # that run at one time
@@ -107,6 +112,6 @@ def learn(
         objective=settings.objective,
         market_config=settings.market,
         resume=True,
-        callbacks=callbacks,
+        callbacks=[Dashboard(market), *callbacks],
         server=settings.server,
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from rich.progress import Progress
 
 from bitquote.calibration.hawkes import HawkesFit
 from bitquote.calibration.intensity import Intensities, fit_intensities, taker_orders
@@ -22,6 +21,7 @@ from bitquote.calibration.zero_intelligence import ZeroIntelligence, fit_zero_in
 from bitquote.errors import InputError, require_number
 from bitquote.market import build
 from bitquote.market.simulation import Tape
+from bitquote.progress import progress
 from bitquote.recorded import OrderRecording, Recording, from_orders, open_recording, replay
 
 FEES = {"spot": (0.0010, 0.0010), "usdm": (0.0002, 0.0005)}
@@ -104,7 +104,6 @@ def calibrated_market(
     hawkes: bool = True,
     name: str | None = None,
     seed: int = 0,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """A market, as a mapping of plain values, whose simulation shows the recording's A, k, sigma and depth.
 
@@ -119,7 +118,6 @@ def calibrated_market(
         hawkes: Whether taker orders excite each other as those do that reach half a step in the recording.
         name: Of the market; by default symbol and kind.
         seed: Of the simulations.
-        progress: Whether to show a progress bar.
     """
     tape = recording.tape
     require_number("decision_interval", decision_interval, 1e-3, 60.0)
@@ -155,7 +153,7 @@ def calibrated_market(
     }
     guess = _first_guess(recording, events, rates, sizes, target, grid, decision_interval)
     takers = _excitation(tape, step) if hawkes else None
-    market["flow"], dials, simulated, simulation = _matched(market, guess, target, grid, seed, progress, gap, takers)
+    market["flow"], dials, simulated, simulation = _matched(market, guess, target, grid, seed, gap, takers)
     market["recording"] = {
         "markout_1s": target.markout,
         "fill_rate": intensities.pooled.at_touch.value,
@@ -208,7 +206,6 @@ def _matched(
     target: Figures,
     grid: Grid,
     seed: int,
-    progress: bool,
     gap: float | None,
     takers: HawkesFit | None,
 ) -> tuple[dict[str, Any], Dials, Figures, Tape]:
@@ -220,14 +217,13 @@ def _matched(
         simulated = build(_rounded(market | {"flow": flow}))
         return simulated.tape(longer * seconds, seed, levels=2 * grid.levels, snapshot_interval=max(1.0, interval))
 
-    with Progress(disable=not progress, transient=True) as bar:
-        task = bar.add_task("matching the flow to the recording", total=ROUNDS + 2)
+    with progress("matching the flow to the recording") as report:
+        report("", 0, ROUNDS + 2)
         flow, dials = match(
-            target, guess, grid, simulate, seed, lambda done: bar.update(task, completed=done), gap, takers
+            target, guess, grid, simulate, seed, lambda done: report("", done, ROUNDS + 2), gap, takers
         )
         simulation = simulate(flow, seed + ROUNDS, CHECK_SECONDS)
         simulated = measure(simulation, grid, gap)
-        bar.update(task, completed=ROUNDS + 2)
     return flow, dials, simulated, simulation
 
 

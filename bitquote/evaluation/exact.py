@@ -39,7 +39,7 @@ def exact_rows(
     rows = {}
     for done, (name, quoter) in enumerate(quoters.items()):
         if progress is not None:
-            progress(f"benchmark {name}", done, len(quoters))
+            progress(name, done, len(quoters))
         table = quoter if isinstance(quoter, QuoteTable) else game.tabulate(quoter)
         rows[name] = _measure(game, name, table, objective, paths, seed, threads)
         if name in attempts:

@@ -42,7 +42,7 @@ def simulated_rows(
     profits: dict[str, NDArray[np.float64]] = {}
     for done, (name, quoter) in enumerate(quoters.items()):
         if progress is not None:
-            progress(f"benchmark {name}", done, len(quoters))
+            progress(name, done, len(quoters))
         simulation = market.simulate(quoter, paths, seed, threads=threads)
         rows[name] = _measure(market, name, simulation, objective)
         profits[name] = simulation.profit

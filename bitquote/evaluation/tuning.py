@@ -157,7 +157,8 @@ class _Search:
         total = len(self.scores) + len(new)
         for point in new:
             if self.progress is not None:
-                self.progress("tuning GLFT", len(self.scores), total)
+                best = f"best {max(self.scores.values()):.5g}" if self.scores else ""
+                self.progress(best, len(self.scores), total)
             self.scores[point] = self.score(point)
         if all(value == -math.inf for value in self.scores.values()):
             raise InputError(

@@ -1,4 +1,4 @@
-"""What watches a training run: the score history, the state of the ternary weights, and the progress bar."""
+"""What watches a training run: the score history, the state of the ternary weights, and how far it has come."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from bitquote.learning.module import QuoteLearner
+from bitquote.progress import Report
 from bitquote.ternary.quantize import flip_rate, zero_share
 
 WARM_UP = 10.0
@@ -89,7 +90,7 @@ class ScoreHistory(Callback):
 
 
 class TernaryMonitor(Callback):
-    """Logs for each ternary layer the share of zeros, and of the weights that changed during the epoch."""
+    """Logs for each ternary layer the shares of -1, 0 and 1, and of the weights that changed during the epoch."""
 
     def __init__(self) -> None:
         self._before: list[Tensor] = []
@@ -101,22 +102,37 @@ class TernaryMonitor(Callback):
         module = cast(QuoteLearner, pl_module)
         after = module.network.trits()
         for layer, (zeros, flips) in enumerate(zip(zero_share(after), flip_rate(self._before, after), strict=True)):
-            figures = {f"ternary/zeros_{layer}": zeros, f"ternary/flips_{layer}": flips}
+            negative = float((after[layer] < 0).float().mean())
+            figures = {
+                f"ternary/negative_{layer}": negative,
+                f"ternary/zeros_{layer}": zeros,
+                f"ternary/positive_{layer}": 1.0 - zeros - negative,
+                f"ternary/flips_{layer}": flips,
+            }
             module.log_figures(figures, module.last_update)
 
 
-class Progress(RichProgressBar):
-    """Lightning's Rich bar with the two figures that matter here: the score and environment steps per second."""
+class Progress(Callback):
+    """Reports every update, with the last score and environment steps per second."""
 
-    def __init__(self, history: ScoreHistory) -> None:
-        super().__init__(leave=False)
+    def __init__(self, report: Report, history: ScoreHistory) -> None:
+        self._report = report
         self._history = history
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._tell(trainer, pl_module)
+
+    def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._report(self._words(), trainer.global_step, cast(QuoteLearner, pl_module).learner.updates)
+
+    def _words(self) -> str:
         if not self._history.rows:
-            return {}
+            return ""
         last = self._history.rows[-1]
-        shown = {"score": f"{last['score']:.4g}"}
-        if last["steps"]:
-            shown["steps/s"] = f"{last['steps'] / last['seconds']:,.0f}"
-        return shown
+        rate = f", {last['steps'] / last['seconds']:,.0f} steps/s" if last["steps"] else ""
+        return f"score {last['score']:.4g}{rate}"

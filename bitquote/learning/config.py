@@ -169,11 +169,13 @@ class TrainerConfig:
     threads: int = 1
     """Threads of the compiled rollout; torch itself keeps to one, which is fastest at these sizes."""
     log_every_n_steps: int = 10
+    """Updates between two entries in TensorBoard; 0 writes none at all, at evaluations neither."""
     progress: bool = True
+    """Whether a training shows how far it has come, as `bitquote.progress` says."""
 
     def __post_init__(self) -> None:
         require_integer("trainer.threads", self.threads, 1, 1024)
-        require_integer("trainer.log_every_n_steps", self.log_every_n_steps, 1)
+        require_integer("trainer.log_every_n_steps", self.log_every_n_steps, 0)
         require(isinstance(self.progress, bool), "trainer.progress", self.progress, "true or false")
 
 

@@ -17,6 +17,8 @@ from bitquote.ternary.policy import Policy
 NORMALISED = {"N95": 0.05, "N99": 0.01}
 """Levels of the normalised gap that are usually reported."""
 VALIDATION_PATHS = 64
+NORMAL_95 = 1.96
+"""Standard errors on either side of a mean that hold 95 %."""
 VALIDATION_SEED = 1_000_003
 """Apart from every training seed (see `learner.iteration_seed`) and from the benchmark's."""
 
@@ -114,11 +116,14 @@ class OrderBookScorer(Scorer):
         simulation = self._simulate(policy)
         by_path = self._by_path(simulation)
         difference = by_path - self._baseline
+        mean, error = float(np.mean(difference)), float(np.std(difference) / np.sqrt(len(difference)))
         quoted = simulation.mean_spread[np.isfinite(simulation.mean_spread)]
         figures = {
             "score": float(np.mean(by_path)),
-            "difference": float(np.mean(difference)),
-            "difference_error": float(np.std(difference) / np.sqrt(len(difference))),
+            "difference": mean,
+            "difference_error": error,
+            "difference_low": mean - NORMAL_95 * error,
+            "difference_high": mean + NORMAL_95 * error,
             "profit/mean": float(np.mean(simulation.profit)),
             "profit/std": float(np.std(simulation.profit)),
             "inventory/terminal_std": float(np.std(simulation.terminal_inventory)),

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from bitquote.learning.ppo import PPOLearner
 from bitquote.learning.scoring import make_scorer
 from bitquote.market.game import Game
 from bitquote.market.order_book import OrderBookMarket
+from bitquote.progress import progress
 from bitquote.quoting.objective import OBJECTIVES
 from bitquote.server.config import ServerConfig
 from bitquote.server.monitor import live_view, summary
@@ -109,10 +110,15 @@ def train(
         done = 0 if checkpoint is None else _epochs_done(checkpoint, module)
         history = ScoreHistory()
         strategy = None if server is None else _strategy(server, directory)
-        with _quiet(), _interruptible():
-            lightning = _lightning_trainer(learner, trainer, directory, history, callbacks, strategy)
-            with _watched(strategy, module, learner.epochs - done, trainer.progress):
-                lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
+        with _quiet(), _interruptible(), ExitStack() as stack:
+            watching: list[Callback] = [history, *callbacks]
+            if trainer.progress and strategy is None:
+                watching.append(Progress(stack.enter_context(progress("training")), history))
+            elif trainer.progress and strategy is not None:  # workers make the updates, and the server counts them
+                updates = (learner.epochs - done) * len(module.train_dataloader())
+                stack.enter_context(live_view(strategy.statistics, updates))
+            lightning = _lightning_trainer(learner, trainer, directory, watching, strategy)
+            lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
 
     policy = module.network.policy(**metadata)
     policy.save(directory / "policy.safetensors")
@@ -245,8 +251,7 @@ def _lightning_trainer(
     learner: LearnerConfig,
     trainer: TrainerConfig,
     directory: Path,
-    history: ScoreHistory,
-    callbacks: Sequence[Callback],
+    watching: Sequence[Callback],
     strategy: ParameterServerStrategy | None,
 ) -> Trainer:
     """The stock Trainer: an epoch ends with a validation of the averaged weights, then a checkpoint."""
@@ -258,8 +263,6 @@ def _lightning_trainer(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    progress = trainer.progress and strategy is None  # the main process shows what workers do
-    bar = [Progress(history)] if progress else []
     average = weight_averaging(learner.averaging, workers)
     return Trainer(
         accelerator="cpu",
@@ -268,9 +271,9 @@ def _lightning_trainer(
         max_epochs=learner.epochs,
         num_sanity_val_steps=0,
         log_every_n_steps=trainer.log_every_n_steps,
-        logger=TensorBoardLogger(directory, name="", version=""),
-        callbacks=[history, average, TernaryMonitor(), checkpoints, *bar, *callbacks],
-        enable_progress_bar=progress,
+        logger=TensorBoardLogger(directory, name="", version="") if trainer.log_every_n_steps else False,
+        callbacks=[average, TernaryMonitor(), checkpoints, *watching],
+        enable_progress_bar=False,
         enable_model_summary=False,
         gradient_clip_val=learner.gradient_clip,
     )
@@ -280,18 +283,6 @@ def _strategy(server: ServerConfig, directory: Path) -> ParameterServerStrategy:
     from bitquote.server.lightning.strategy import ParameterServerStrategy  # what a single process need not wait for
 
     return ParameterServerStrategy(server, workers=server.workers, directory=directory / SERVER)
-
-
-@contextmanager
-def _watched(
-    strategy: ParameterServerStrategy | None, module: QuoteLearner, epochs: int, progress: bool
-) -> Iterator[None]:
-    """Inside, a live view of the server, where there is one, over the updates of the remaining `epochs`."""
-    if strategy is None:
-        yield
-        return
-    with live_view(strategy.statistics, epochs * len(module.train_dataloader()), enabled=progress):
-        yield
 
 
 def _epochs_done(path: Path, module: QuoteLearner) -> int:

@@ -7,13 +7,18 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Iterator
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import NoReturn
 
 from bitquote.errors import InputError
+from bitquote.progress import progress
 
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
+
+MEGABYTE = 2.0**20
+REPORTED = 2000
+"""Lines between two reports of how much has been read."""
 
 
 def fault(path: Path, line: int, problem: str) -> NoReturn:
@@ -33,9 +38,12 @@ def read_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
     """
     number = 0
     try:
-        with _opened(path) as stream:
+        with path.open("rb") as file, progress(f"reading {path.name}", "MB") as report:
+            size, stream = path.stat().st_size / MEGABYTE, _decompressed(file)
             while line := stream.readline(longest + 1):
                 number += 1
+                if number % REPORTED == 0:
+                    report("", file.tell() / MEGABYTE, size)
                 yield number, line
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
@@ -51,10 +59,9 @@ def read_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path}: is empty")
 
 
-def _opened(path: Path) -> BufferedIOBase:
-    with path.open("rb") as stream:
-        start = stream.read(6)
+def _decompressed(file: BufferedReader) -> BufferedIOBase:
+    start = file.peek(6)
     for magic, opener in _OPENERS:
         if start.startswith(magic):
-            return opener(path, "rb")
-    return path.open("rb")
+            return opener(file, "rb")
+    return file

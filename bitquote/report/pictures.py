@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 def pictures(market: Game | OrderBookMarket, policy: Any, result: dict[str, Any]) -> dict[str, Figure]:
     """`quotes`, `episode` and `benchmark` of `policy`, on the test seed of the benchmark `result`."""
-    units = _units(market)
+    units = units_of(market)
     rollout = market.rollout(policy, PATHS, result["seed"])
     reference = table_surface(reference_table(market, result), market.game)
     unit = price_unit(market)
@@ -137,7 +137,7 @@ def _surface(market: Game | OrderBookMarket, quoter: Any, rollout: Rollout) -> S
     return rollout_surface(rollout, market.game, price_unit=price_unit(market), no_quote=no_quote_of(quoter))
 
 
-def _units(market: Game | OrderBookMarket) -> Units:
+def units_of(market: Game | OrderBookMarket) -> Units:
     """Labels; the price comes out of the market's unit of money, "price x quantity"."""
     price = market.units.partition(" x ")[0]
     return Units(price, "lots", "time") if isinstance(market, Game) else Units(price, "orders", "time (s)")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from bitquote.market import Game, OrderBookMarket
 from bitquote.report.figures import pixels
 from bitquote.report.table import benchmark_text
 
@@ -31,34 +32,55 @@ FIGURES = (
 )
 """Figures of a row that become the scalars `benchmark/<row>/<figure>`; the whole table is there as text."""
 
+REGRET = ("regret", "ci_low", "ci_high")
+NEAR = ("glft", "glft_tuned")
+"""Baselines that a policy is about as good as: among the others their differences are too small to be seen."""
+
 
 def write_benchmark(writer: SummaryWriter, result: Mapping[str, Any], last_step: int) -> None:
     """Every row's figures as scalars, and the table as text.
 
     A baseline is written at the first and at the last step, so that it draws as a line across the training
-    curves; a policy at the last step only, where it was judged.
+    curves; a policy at the last step only, where it was judged, but for its regret, whose interval needs the width.
     """
     for row in result["rows"]:
-        steps = (last_step,) if _is_policy(row) else (0, last_step)
         for figure in FIGURES:
             if row.get(figure) is not None:
-                for step in steps:
+                point = _is_policy(row) and figure not in REGRET
+                for step in (last_step,) if point else (0, last_step):
                     writer.add_scalar(tag(row["quoter"], figure), row[figure], step)
     writer.add_text("benchmark", _preformatted(benchmark_text(dict(result))), last_step)
 
 
-def write_layout(writer: SummaryWriter, result: Mapping[str, Any], curves: Mapping[str, Sequence[str]]) -> None:
-    """Charts that hold training curves and the baselines' lines together (TensorBoard's Custom Scalars).
-
-    `curves` maps a figure of the benchmark ("objective", "normalised_gap") to the tags of the training curves that
-    estimate it.
+def write_layout(
+    writer: SummaryWriter, market: Game | OrderBookMarket, rows: Sequence[str], *, served: bool = False
+) -> None:
+    """The charts of TensorBoard's Custom Scalars: training beside the lines of the benchmark's `rows`, once these are
+    there, in an order book with margins; the ternary weights; the staleness of a training that a server `served`.
     """
-    charts = {}
-    for figure, tags in curves.items():
-        rows = [row["quoter"] for row in result["rows"] if row.get(figure) is not None]
-        exact_tags = [*tags, *(tag(row, figure) for row in rows)]
-        charts[figure] = ["Multiline", [f"^{re.escape(name)}$" for name in exact_tags]]
-    writer.add_custom_scalars({"policy and baselines": charts})
+    figure = "normalised_gap" if isinstance(market, Game) else "objective"
+    near = [row for row in rows if row in NEAR or row.startswith("policy")]
+    curves: dict[str, list[Any]] = {
+        "score in validation": ["Multiline", ["^score$", "^reference/"]],
+        f"{figure}: policy and the best closed forms": ["Multiline", _exactly(*_tags(near, figure))],
+        f"{figure}: policy and every baseline": ["Multiline", _exactly(*_tags(rows, figure))],
+    }
+    margins: dict[str, list[Any]] = {}
+    if isinstance(market, OrderBookMarket):
+        validation = ["difference", "difference_low", "difference_high"]
+        margins["policy - glft_tuned in validation"] = ["Margin", validation]
+        for row in rows:
+            if row != "glft_tuned":
+                margins[f"glft_tuned - {row.replace(':', '.')}"] = ["Margin", [tag(row, name) for name in REGRET]]
+    states = {
+        "ternary weights: shares of -1, 0, 1": ["Multiline", ["^ternary/(negative|zeros|positive)_"]],
+        "ternary weights: share that flipped in an epoch": ["Multiline", ["^ternary/flips_"]],
+    }
+    if served:
+        delays = ["^server/(version_delay|clock_gap)_(mean|max)$"]
+        states["staleness at the parameter server"] = ["Multiline", delays]
+    categories = {"policy and baselines": curves, "objectives apart, with 95 % intervals": margins, "inside": states}
+    writer.add_custom_scalars({title: charts for title, charts in categories.items() if charts})
 
 
 def write_hyperparameters(writer: SummaryWriter, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -83,14 +105,19 @@ def write_config(writer: SummaryWriter, yaml: str) -> None:
 
 
 def write_pictures(writer: SummaryWriter, pictures: Mapping[str, Figure], step: int) -> None:
-    """Figures as images under their names. About a quarter of a second each: for the end of a run."""
+    """Figures as images. About a quarter of a second each: for the end of a run."""
     for name, figure in pictures.items():
-        writer.add_image(name, pixels(figure), step, dataformats="HWC")
+        writer.add_image(picture(name), pixels(figure), step, dataformats="HWC")
 
 
 def tag(row: str, figure: str) -> str:
     """The scalar's tag; TensorBoard has no colon in tags, so `policy:3` is written `policy.3`."""
     return f"benchmark/{row.replace(':', '.')}/{figure}"
+
+
+def picture(name: str) -> str:
+    """The image's tag: all pictures make one group, which TensorBoard shows unfolded."""
+    return f"policy/{name}"
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
@@ -103,6 +130,16 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | fl
         else:
             flat[name] = value if isinstance(value, bool | int | float | str) else str(value)
     return flat
+
+
+def _tags(rows: Sequence[str], figure: str) -> list[str]:
+    """The validation's score, which estimates the figure, and the rows' own."""
+    return ["score", *(tag(row, figure) for row in rows)]
+
+
+def _exactly(*tags: str) -> list[str]:
+    """Regular expressions that match these tags alone."""
+    return [f"^{re.escape(name)}$" for name in tags]
 
 
 def _is_policy(row: Mapping[str, Any]) -> bool:

@@ -9,11 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bitquote.progress import INTERVAL, clock, output_mode, progress
 from bitquote.server.errors import ServerError
 
 if TYPE_CHECKING:
@@ -128,37 +129,69 @@ def _add_histogram(writer: Any, tag: str, counts: np.ndarray, step: int) -> None
 
 @contextmanager
 def live_view(read: Callable[[], Statistics], total: int | None = None, *, enabled: bool = True) -> Iterator[None]:
-    """Show a server's statistics on stderr while the body runs, where that is a terminal.
+    """Show a server's statistics on stderr while the body runs: as a live view, or lines of how many pushes there were.
 
     Args:
         read: gives the statistics; called twice a second in a thread of its own, where it may block or raise
             ServerError; {} while there is no server yet.
-        total: pushes of the whole run, if known.
+        total: pushes of the whole run, if known; without it there are no lines.
         enabled: False shows nothing.
     """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not enabled or not console.is_terminal:
+    mode = output_mode()
+    if not enabled or mode == "quiet" or (mode == "plain" and total is None):
         yield
         return
+    with _lines(read, total or 0) if mode == "plain" else _view(read, total):
+        yield
+
+
+@contextmanager
+def _lines(read: Callable[[], Statistics], total: int) -> Iterator[None]:
+    with progress("training") as report:
+        pushed = 0
+
+        def look() -> None:
+            nonlocal pushed
+            with suppress(ServerError):
+                pushed = read().get("pushed", pushed)
+            report("", pushed, total)
+
+        with _polling(look, INTERVAL / 2):
+            yield
+
+
+@contextmanager
+def _view(read: Callable[[], Statistics], total: int | None) -> Iterator[None]:
+    from rich.console import Console
     from rich.live import Live
 
     view = View(total)
+
+    def look() -> None:
+        try:
+            view.see(read(), time.monotonic())
+        except ServerError as error:
+            view.trouble = str(error)
+
+    console = Console(stderr=True)
+    live = Live(get_renderable=view.render, console=console, refresh_per_second=2, transient=True)
+    with _polling(look, POLL), live:
+        yield
+
+
+@contextmanager
+def _polling(look: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Inside, `look` is called every so many seconds, in a thread of its own."""
     stop = threading.Event()
 
     def poll() -> None:
-        while not stop.wait(POLL):
-            try:
-                view.see(read(), time.monotonic())
-            except ServerError as error:
-                view.trouble = str(error)
+        while not stop.wait(seconds):
+            look()
 
     # A daemon: a server that no longer answers must not hold up the end of the program.
     threading.Thread(target=poll, name="live view", daemon=True).start()
     try:
-        with Live(get_renderable=view.render, console=console, refresh_per_second=2, transient=True):
-            yield
+        yield
     finally:
         stop.set()
 
@@ -206,11 +239,11 @@ class View:
         done = statistics.get("pushed", 0)
         rate = _rate(done, before.get("pushed", 0), elapsed)
         count = f"{done:,}" if self._total is None else f"{done:,} of {self._total:,}"
-        text = Text(f"{count} pushes  {rate:,.0f}/s  {_clock(now - self._first)}")
+        text = Text(f"{count} pushes  {rate:,.0f}/s  {clock(now - self._first)}")
         if self._total is None:
             return text
         if rate > 0.0 and done < self._total:
-            text.append(f"  {_clock((self._total - done) / rate)} to go")
+            text.append(f"  {clock((self._total - done) / rate)} to go")
         return Group(text, ProgressBar(total=self._total, completed=min(done, self._total), width=60))
 
     def _workers(self, statistics: Statistics, before: Statistics, elapsed: float) -> RenderableType:
@@ -256,9 +289,3 @@ def _figures(statistics: Statistics) -> str:
         f"term {statistics.get('term', 0)}",
     )
     return "\n".join(lines)
-
-
-def _clock(seconds: float) -> str:
-    """h:mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -136,6 +136,14 @@ class QuoteNetwork(nn.Module):
             x = self._activate(accumulators, 1.0)
         return layers
 
+    @torch.no_grad()
+    def activations(self, observation: Tensor) -> list[Tensor]:
+        """What goes into each hidden layer and into the head, float32 (batch, width): of a ternary network integers."""
+        layers = [self._inputs(observation, 1.0)]
+        for layer in self.hidden:
+            layers.append(self._activate(self._accumulate(layer, layers[-1], 1.0), 1.0))
+        return layers
+
     # `share` is that of quantisation, see `quantize`; fp32 has no use for it.
 
     def _inputs(self, observation: Tensor, share: float) -> Tensor:

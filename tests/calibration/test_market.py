@@ -159,7 +159,7 @@ def recording() -> Recording:
 
 @pytest.fixture(scope="module")
 def calibrated(quick: None, recording: Recording) -> dict[str, Any]:
-    return calibrated_market(recording, progress=False)
+    return calibrated_market(recording)
 
 
 def test_a_simulated_recording_is_calibrated_back(recording: Recording, calibrated: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def test_a_simulated_recording_is_calibrated_back(recording: Recording, calibrat
 
 
 def test_bursts_count_once_and_cluster(quick: None, recording: Recording, calibrated: dict[str, Any]) -> None:
-    each = calibrated_market(recording, gap=0.0, hawkes=False, progress=False)
+    each = calibrated_market(recording, gap=0.0, hawkes=False)
     bursts = fit_intensities(recording.tape, each["venue"]["tick"], gap=0.1, resamples=0)
     assert calibrated["closed_form"]["A"] == pytest.approx(bursts.pooled.A.value, rel=1e-4)
     assert calibrated["closed_form"]["A"] < each["closed_form"]["A"]
@@ -255,19 +255,19 @@ def test_takers_that_cluster_without_bound_are_refused(recording: Recording, mon
     fit = SimpleNamespace(stationary=False, branching_ratio=Estimate(1.2, 1.1, 1.3))
     monkeypatch.setattr(market_module, "fit_reaching_takers", lambda tape, distance: fit)
     with pytest.raises(InputError, match=r"branching ratio of 1\.2: must be below 1.* hawkes=false goes without"):
-        calibrated_market(recording, progress=False)
+        calibrated_market(recording)
 
 
 def test_a_recording_too_short_to_calibrate_on(tmp_path: Path) -> None:
     path = write(tmp_path / "recording.gz", synthetic_lines())
     with pytest.raises(InputError, match="too short"):
-        calibrate(path, tmp_path / "market.yaml", progress=False)
+        calibrate(path, tmp_path / "market.yaml")
     assert not (tmp_path / "market.yaml").exists()
 
 
 @pytest.mark.study
 def test_the_real_spot_recording_gives_the_shipped_market(quick: None, tmp_path: Path) -> None:
-    market = calibrate(real_recording("spot"), tmp_path / "market.yaml", progress=False)
+    market = calibrate(real_recording("spot"), tmp_path / "market.yaml")
     expected = shipped("btcusdt_spot")
     assert market["closed_form"] == expected["closed_form"]
     assert market["source"] == expected["source"]

@@ -137,7 +137,7 @@ def test_all_markets_have_one_step_and_what_paths_do_not_tell_is_left_out(
 def test_quotes_tuned_on_one_market_are_judged_on_the_next(
     quick: None, halves: list[Recording], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = walk_forward(halves, tmp_path / "walk", SMALL, progress=False)
+    result = walk_forward(halves, tmp_path / "walk", SMALL)
     assert json.loads((tmp_path / "walk" / "walk_forward.json").read_text()) == result
     assert (tmp_path / "walk" / "0.yaml").exists()
     (row,) = result["rows"]
@@ -149,12 +149,12 @@ def test_quotes_tuned_on_one_market_are_judged_on_the_next(
     print_walk(result)
     assert "glft_tuned" in capsys.readouterr().out
     with pytest.raises(InputError, match="is not empty"):
-        walk_forward(halves, tmp_path / "walk", SMALL, progress=False)
+        walk_forward(halves, tmp_path / "walk", SMALL)
 
 
 @pytest.mark.study
 def test_a_policy_is_trained_on_the_earlier_market(quick: None, halves: list[Recording], tmp_path: Path) -> None:
-    result = walk_forward(halves, tmp_path / "walk", (*SMALL, *TINY_TRAINING), trains=True, progress=False)
+    result = walk_forward(halves, tmp_path / "walk", (*SMALL, *TINY_TRAINING), trains=True)
     assert [row["quoter"] for row in result["rows"]] == ["glft_tuned", "policy"]
     assert (tmp_path / "walk" / "run_0" / "policy.safetensors").exists()
 
@@ -164,7 +164,7 @@ def test_halves_of_a_real_recording_are_walked(quick: None, tmp_path: Path) -> N
     recording = read_binance(real_recording("spot"))
     middle = recording.duration / 2
     parts = [stretch(recording, 0.1, middle), stretch(recording, middle, recording.duration)]
-    (row,) = walk_forward(parts, tmp_path / "walk", SMALL, gap=0.1, progress=False)["rows"]
+    (row,) = walk_forward(parts, tmp_path / "walk", SMALL, gap=0.1)["rows"]
     assert np.isfinite([row[name] for name in ("in_sample", "out_of_sample", "attainable", "loss")]).all()
 
 

@@ -70,7 +70,8 @@ def test_progress_is_told_of_every_point():
     told = []
     found = _Search(peak(0.0, 1.0), [-1.0, 0.0, 1.0], [0.5, 1.0, 2.0], lambda *news: told.append(news))
     found.widen_until_inside()
-    assert told == [("tuning GLFT", done, 9) for done in range(9)]
+    assert [news[1:] for news in told] == [(done, 9) for done in range(9)]
+    assert [told[0][0], told[-1][0]] == ["", f"best {found.scores[found.best()]:.5g}"]
 
 
 @pytest.mark.parametrize("objective", ["penalty", "cara"])

@@ -9,6 +9,7 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.hparams import metadata as hparams
 from torch.utils.tensorboard import SummaryWriter
 
+from bitquote.market import build, shipped_configuration
 from bitquote.report import tensorboard
 from bitquote.report.figures import benchmark_figure
 
@@ -16,11 +17,17 @@ LAST = 500
 
 
 @pytest.fixture
-def events(result, tmp_path):
+def market(result):
+    return build(shipped_configuration(result["market"]))
+
+
+@pytest.fixture
+def events(result, market, tmp_path):
     with SummaryWriter(str(tmp_path)) as writer:
         tensorboard.write_config(writer, "seed: 7\nmarket:\n  gamma: 0.1\n")
         tensorboard.write_benchmark(writer, result, LAST)
-        tensorboard.write_layout(writer, result, {"objective": ["score"]})
+        rows = [row["quoter"] for row in result["rows"] if row["objective"] is not None]
+        tensorboard.write_layout(writer, market, rows)
         tensorboard.write_hyperparameters(writer, {"seed": 7, "learner": {"rate": 1e-3, "hidden": [64, 64]}}, result)
         tensorboard.write_pictures(writer, {"benchmark": benchmark_figure(result)}, LAST)
     accumulator = EventAccumulator(str(tmp_path), size_guidance={"images": 0, "tensors": 0, "scalars": 0})
@@ -43,13 +50,21 @@ def test_baselines_are_lines_across_the_run_and_policies_are_points(events):
     assert [event.step for event in events.Scalars("benchmark/policy.3/objective")] == [LAST]
 
 
-def test_the_custom_chart_holds_the_curve_and_every_row(result, events):
+def test_the_custom_charts_hold_the_curve_every_row_and_its_interval(result, events):
     layout = layout_pb2.Layout()
     layout.ParseFromString(events.Tensors(custom_scalars.CONFIG_SUMMARY_TAG)[0].tensor_proto.string_val[0])
-    (chart,) = layout.category[0].chart
-    assert chart.title == "objective"
-    assert chart.multiline.tag[0] == "^score$"
-    assert len(chart.multiline.tag) == 1 + sum(row["objective"] is not None for row in result["rows"])
+    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    exact = result["market"] == "game"
+    every = charts[f"{'normalised_gap' if exact else 'objective'}: policy and every baseline"].multiline.tag
+    assert every[0] == "^score$"
+    assert len(every) == 1 + sum(row["objective"] is not None for row in result["rows"])
+    assert ("glft_tuned - policy.3" in charts) != exact
+    for chart in charts.values():
+        for series in chart.margin.series:
+            if series.value.startswith("benchmark"):
+                names = series.lower, series.value, series.upper
+                low, value, high = (events.Scalars(name)[-1].value for name in names)
+                assert low <= value <= high
 
 
 def test_hyperparameters_come_with_the_policys_metrics(events):
@@ -69,5 +84,5 @@ def test_configuration_table_and_picture_are_there(events):
     config, table = (events.Tensors(f"{name}/text_summary")[0].tensor_proto for name in ("config", "benchmark"))
     assert "    market:\n      gamma: 0.1" in config.string_val[0].decode()
     assert "glft_tuned" in table.string_val[0].decode()
-    (image,) = events.Images("benchmark")
+    (image,) = events.Images("policy/benchmark")
     assert image.width > 400
