@@ -73,13 +73,13 @@ def quote_surfaces(
 
 class QuotePainter:
     """Half-spread and skew over (time, inventory) as pixels, one surface after the other on the axes and the colours of
-    the first figure: to repaint takes a twentieth of a new figure's time, of which a layout engine would take half.
+    the first figure: to repaint takes a small part of a new figure's time.
     """
 
     def __init__(self, first: Surface, reference: Surface, *, units: Units) -> None:
         self._figure = Figure(figsize=(5.0, 5.6), dpi=80)
         self._canvas = FigureCanvasAgg(self._figure)
-        self._figure.subplots_adjust(left=0.12, right=0.96, bottom=0.09, top=0.94, hspace=0.18)
+        self._figure.subplots_adjust(left=0.12, right=0.94, bottom=0.09, top=0.94, hspace=0.18)
         self._axes = self._figure.subplots(2, 1, sharex=True)
         self._meshes = []
         for axis, name in zip(self._axes, ("half_spread", "skew"), strict=True):
