@@ -84,7 +84,7 @@ def evidence(
         name: market.rollout(quoter, paths, result["seed"]),
         result["reference"]: market.rollout(reference, paths, result["seed"]),
     }
-    units, dt = _units(market), market.game.dt
+    units, dt = units_of(market), market.game.dt
     surfaces = quote_surfaces(
         _surface(market, quoter, rollouts[name]), table_surface(reference, market.game),
         reference_name=result["reference"], units=units, name=name,

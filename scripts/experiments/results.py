@@ -110,7 +110,7 @@ def _suite(name: str, cells: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     for cell_name, cell in cells.items():
         values = [(_row(cell, quoter) or {}).get("objective") for quoter in shown]
-        places = decimals_for(values, 3)
+        places = decimals_for(values, 5)  # closed forms of the game differ in the fifth
         best = max((value for value in values if value is not None), default=None)
         texts = [f"**{number(value, places)}**" if value == best else number(value, places) for value in values]
         lines.append(f"| `{cell_name}` | " + " | ".join(texts) + " |")
@@ -161,8 +161,10 @@ def _lost(suites: Mapping[str, Any]) -> list[str]:
             best = max(cell["rows"], key=lambda row: -1e300 if row["objective"] is None else row["objective"])
             if best["quoter"] == "no_quote":
                 silent.append(f"`{name}`")
+    judged = any(_row(cell, "policy") for summary in suites.values() for cell in summary["markets"].values())
+    losses = ", ".join(worse) or ("no cell" if judged else "no cell, for none has been judged here")
     return [
-        f"- The policies are worse than the reference, after correction, in: {', '.join(worse) or 'no cell'}.",
+        f"- The policies are worse than the reference, after correction, in: {losses}.",
         f"- Not quoting at all is best in: {', '.join(silent) or 'no cell'}.",
     ]
 
