@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -277,8 +278,11 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(server, tmp_path):
     command = [sys.executable, "-m", "train", "train", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # As a terminal does it: every process of the command gets the signal.
-    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
+    # As a terminal does it: every process of the command gets the signal, which what runs in the background ignores.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, env=environment, text=True, start_new_session=True, preexec_fn=heard, **pipes
+    ) as process:
         while not Path("stopped/checkpoints/last.ckpt").exists() and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)

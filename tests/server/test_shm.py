@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -355,10 +356,12 @@ def test_end_of_the_parent_is_the_end_of_all(private: Path, sign: str, group: bo
     paths = os.pathsep.join(str(path) for path in (Path(tasks.__file__).parents[2], Path(tasks.__file__).parents[1]))
     environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(private), "TASK_MARKER": str(marker)}
     errors = private / "errors"
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which background jobs ignore
     with errors.open("wb") as file:
         parent = subprocess.Popen(
-            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=file, env=environment, process_group=0
-        )
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=file, env=environment, process_group=0,
+            preexec_fn=heard,
+        )  # fmt: skip
         assert parent.stdout is not None
         processes = [int(pid) for pid in parent.stdout.readline().split()]
         for rank in range(2):
