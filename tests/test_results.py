@@ -25,6 +25,6 @@ def test_a_loss_and_an_untuned_baseline_are_said():
     }  # fmt: skip
     made = dict.fromkeys(("bitquote", "python", "numba", "torch", "processor", "cores"), "x")
     text = results.page({"hardware": made, "suites": {"scenarios": {"markets": {"bad": cell}}}})
-    assert "| `bad` | −0.500 ± 0.100 | 0.0100 | 20 % of paths | 2 | 10 |" in text
+    assert "| `bad` | −0.500 ± 0.100 | 0.01 | 20 % of paths | 2 | 10 |" in text
     assert "after correction, in: `bad` (scenarios, −0.5)" in text and "best in: `bad`" in text
     assert "GLFT itself" in text

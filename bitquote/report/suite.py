@@ -13,7 +13,8 @@ from rich.table import Table
 
 from bitquote.evaluation.attribution import PARTS
 from bitquote.report.figures import PART_COLOURS
-from bitquote.report.numbers import decimals_for, number
+from bitquote.report.numbers import MISSING, decimals_for, number
+from bitquote.report.table import p_value_text
 
 SHOWN = (
     "no_quote", "symmetric_constant", "avellaneda_stoikov", "glft_asymptotic", "glft", "dynamic_program_penalty",
@@ -48,7 +49,8 @@ def _margins(summary: Mapping[str, Any], quoter: str) -> Table:
         corrected, improves = row.get("p_holm"), row.get("probability_of_improvement")
         style = "bold" if corrected is not None and corrected < 0.05 else None
         table.add_row(
-            name, number(-row["regret"], places), "± " + number(margin, places), number(corrected, 4),
+            name, number(-row["regret"], places), "± " + number(margin, places),
+            MISSING if corrected is None else p_value_text(corrected),
             "-" if improves is None else f"{100.0 * improves['mean']:.0f} % of paths", style=style,
         )  # fmt: skip
     return table

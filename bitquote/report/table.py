@@ -83,7 +83,9 @@ def legend(result: Mapping[str, Any]) -> str:
             1, f"Markout: move of the mid {horizon} after own fills, in price; fills/s: orders a second and side."
         )
     tuning = result.get("tuning")
-    if tuning:
+    if tuning and "untuned" in tuning:
+        lines.append("glft_tuned: not tuned, GLFT itself, as the optimum lies beyond the grid.")
+    elif tuning:
         grid = f"{len(tuning['shifts'])} x {len(tuning['scales'])} grid"
         lines.append(
             f"glft_tuned: half-spread {tuning['shift']:+.4g}, skew x {tuning['scale']:.4g}, "

@@ -25,6 +25,7 @@ import torch
 
 import bitquote
 from bitquote.report.numbers import decimals_for, number
+from bitquote.report.table import p_value_text
 from bitquote.ternary import simd
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -139,7 +140,7 @@ def _margin(name: str, cell: Mapping[str, Any]) -> str:
     often = "-" if improves is None else f"{100.0 * improves['mean']:.0f} % of paths"
     gain = f"{sign}{number(abs(row['regret']), places)} ± {number(margin, places)}"
     seeds = len(cell["training_seeds"])
-    return f"| `{name}` | {gain} | {number(row.get('p_holm'), 4)} | {often} | {seeds} | {cell['paths']} |"
+    return f"| `{name}` | {gain} | {p_value_text(row['p_holm'])} | {often} | {seeds} | {cell['paths']} |"
 
 
 def _tuning(name: str, tuning: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bitquote.report.table import benchmark_text, print_benchmark, ranked
+from bitquote.report.table import benchmark_text, legend, print_benchmark, ranked
 
 
 def lines_by_quoter(text, result):
@@ -63,3 +63,8 @@ def test_the_best_row_stands_out_on_a_terminal_and_no_code_is_left_elsewhere(res
     assert "\x1b[1;32m" in best
     assert "\x1b" not in plain.getvalue()
     assert plain.getvalue() == benchmark_text(result)
+
+
+def test_a_reference_that_was_not_tuned_is_said(book_result):
+    untuned = {"shift": 0.0, "scale": 1.0, "seed": 2, "untuned": "the optimum lies on the edge"}
+    assert "glft_tuned: not tuned, GLFT itself" in legend(book_result | {"tuning": untuned})
