@@ -182,6 +182,7 @@ def advance(venue, crowd, state, until):
     now = state.flow.now[0]
     constant = constant_rate(crowd)
     price_seconds = venue.decision_interval / PRICE_STEPS
+    price_index = public.step
     message_time, message = _next_message(state)
     if now.hazard <= 0.0:
         now.hazard = exponential(state.flow.generator)
@@ -191,7 +192,7 @@ def advance(venue, crowd, state, until):
     while not ends:
         rate = total_rate(crowd, state.flow, state.book, constant)
         time = maker.clock + hazard / rate
-        stop = min(message_time, until, public.step * price_seconds, public.wake)
+        stop = min(message_time, until, price_index * price_seconds, public.wake)
         arrived = time < stop
         if not arrived:
             hazard -= (stop - maker.clock) * rate
@@ -207,9 +208,9 @@ def advance(venue, crowd, state, until):
             _deliver(venue, state, message)
             message_time, message = _next_message(state)
         else:
-            if public.step * price_seconds <= time:
+            if price_index * price_seconds <= time:
                 _price_step(crowd, state, time, price_seconds)
-                public.step += 1
+                price_index += 1
             ends = time >= until
             if trade_count(state.book) == 0:
                 ends = ends or time >= public.wake
@@ -218,6 +219,7 @@ def advance(venue, crowd, state, until):
         _settle_event(venue, state, time)
         ends = ends or time >= public.wake
     now.hazard = hazard
+    public.step = price_index
     _carry(public, maker.clock)
     for n in range(state.maker.size):
         accrue(state.maker[n])
