@@ -78,7 +78,7 @@ def wanted(venue, quoter, observation, step):
     return action[0], action[1], bid, ask, size_of(action, venue.order_size)
 
 
-@njit(cache=True)
+@merged
 def quote(venue, flow, state, n, bid, ask, size, dither, prices):
     """Send a ladder of `size` lots a level that begins at these distances from the mid of maker `n` (ticks).
 
@@ -92,7 +92,7 @@ def quote(venue, flow, state, n, bid, ask, size, dither, prices):
     send_quotes(venue, state, n, prices, size, quote_delay(flow, state))
 
 
-@njit(cache=True)
+@merged
 def ask_one(venue, flow, state, n, quoter, baseline, step, shift, dither, decides, observation, prices):
     """Ask maker `n` and `quote`; returns the (half-spread, skew) that it asked for, in ticks, less the noise `shift`.
 
