@@ -62,6 +62,10 @@ MEANINGS = {
     "attribution.inventory": "the rest of the mark-to-market", "attribution.fees": "below 0 when paid",
     "attribution.liquidation": "of what is left at the horizon",
     "liquidation": "how the last inventory ends",
+    "sharpe_ratio": "mean over standard deviation of a path's profit, not annualised",
+    "deflated_sharpe_ratio": "probability that it is above what the best of the attempts would show by luck",
+    "p_value": "two-sided, of a regret of zero",
+    "probability_of_improvement": "share of paths on which the row earns more than the reference, with its interval",
     "distance_to_glft": "mean distance of a policy's quotes from `glft_tuned`'s, price",
     # metrics.json
     "learner": "its settings", "policy": "settings of the network", "metrics.json: seed": "of the run",
@@ -72,6 +76,10 @@ MEANINGS = {
     "history": "steps, seconds and score of every validation", "server": "figures of the parameter server, or null",
     # TensorBoard
     "TensorBoard: objective": "of the validation, exact", "TensorBoard: fills": "mean of the validation",
+    "policy/benchmark": "regret and attribution of every row", "policy/episode": "one path of the policy",
+    "policy/quotes": "half-spread and skew beside the reference's", "policy/quotes_in_training": "at each evaluation",
+    "ternary/negative_<layer>": "share of weights -1", "ternary/positive_<layer>": "share of weights 1",
+    "difference_low": "lower end of the advantage over `glft_tuned`", "difference_high": "upper end",
     "TensorBoard: score": "of the validation: the gap in the game, the objective in the order book",
     "loss": "of an update", "epoch": "number of the epoch", "visited": "cells of the table that the sampled paths met",
     "difference": "to `glft_tuned` on the same paths", "difference_error": "its standard error",

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -20,13 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numba
-import torch
-
-import bitquote
 from bitquote.report.numbers import decimals_for, number
+from bitquote.report.provenance import provenance
 from bitquote.report.table import p_value_text
-from bitquote.ternary import simd
 
 DOCS = Path(__file__).parents[2] / "docs"
 SUITES = {
@@ -67,18 +61,6 @@ def collect(folder: Path) -> dict[str, Any]:
             cell["tuning"] |= ends
         cell["rows"] = [row for row in cell["rows"] if not row["quoter"].startswith("policy:")]
     return summary
-
-
-def hardware() -> dict[str, Any]:
-    """What the numbers were made on."""
-    told = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", told.read_text()) if told.exists() else []
-    processor = models[0] if models else platform.processor()
-    return {
-        "processor": processor, "cores": torch.get_num_threads(), "avx2": bool(simd.AVAILABLE),
-        "python": platform.python_version(), "numba": numba.__version__, "torch": torch.__version__,
-        "bitquote": bitquote.__version__,
-    }  # fmt: skip
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -189,7 +171,7 @@ def main() -> None:
         results["suites"][name] = collect(folder)
         shutil.copyfile(folder / "suite.png", DOCS / f"results_{name}.png")
     results["suites"] = {name: results["suites"][name] for name in SUITES if name in results["suites"]}
-    results["hardware"] = hardware()
+    results["hardware"] = provenance()
     path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     (DOCS / "results.md").write_text(page(results))
     print(f"written: {path}, {DOCS / 'results.md'} and the pictures")
