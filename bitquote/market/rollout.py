@@ -338,7 +338,7 @@ def run_paths(
         )  # fmt: skip
         idle.append(state)
 
-    for_each_block(run, paths, threads, block=min(64, max(1, paths // 8)), progress=progress)
+    for_each_block(run, paths, threads, block=min(64, max(4, paths // 32)), progress=progress)
     check_room(idle, memory[1])
     lost = int(summaries["markout_lost"].sum())
     require(lost == 0, "market.venue.markout", venue.markout, f"shorter: {lost} fills had no room for their markout")

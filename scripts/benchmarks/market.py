@@ -1,9 +1,10 @@
 """Decisions and events a second of the order-book market, through the public call that training makes.
 
-    python scripts/benchmarks/market.py --paths 256 --threads 1
+    python scripts/benchmarks/market.py --paths 256 --threads 1 2
 
 Prints medians over runs for a table and for a 64-64 ternary network, with the memory of a book and of a path, and
-the first call of the cached kernel in a new process.
+the first call of the cached kernel in a new process. Numbers of threads take turns, run by run, so that what else
+the machine does meets them alike; their ratio is the median over the runs.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-
-import numpy as np
 
 from bitquote.market import build
 from bitquote.market.configuration import shipped_configuration
@@ -41,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paths", type=int, default=256)
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--market", default="order_book")
     options = parser.parse_args()
     market = build(shipped_configuration(options.market))
@@ -49,18 +48,25 @@ def main() -> None:
     quoters = {"table": glft(market.game), "network": policy}
     for name, quoter in quoters.items():
         market.summaries(quoter, 2, 0, threads=1)
-        seconds, rows = [], np.zeros(0)
+        seconds = {threads: [] for threads in options.threads}
+        events = 0.0
         for run in range(options.runs):
-            start = time.perf_counter()
-            rows = market.summaries(quoter, options.paths, run, threads=options.threads)
-            seconds.append(time.perf_counter() - start)
-        decisions, median = options.paths * market.venue.decisions, statistics.median(seconds)
-        events = rows["events"].sum()
-        print(
-            f"{name:8s} {decisions / median:10,.0f} decisions/s  {events / median:12,.0f} events/s  "
-            f"({events / decisions:.0f} events a decision, {options.threads} threads, median of {options.runs}, "
-            f"fastest {decisions / min(seconds):,.0f})"
-        )
+            for threads, times in seconds.items():
+                start = time.perf_counter()
+                rows = market.summaries(quoter, options.paths, run, threads=threads)
+                times.append(time.perf_counter() - start)
+            events = rows["events"].sum()
+        decisions = options.paths * market.venue.decisions
+        first = seconds[options.threads[0]]
+        for threads, times in seconds.items():
+            median = statistics.median(times)
+            ratio = statistics.median(one / other for one, other in zip(first, times, strict=True))
+            print(
+                f"{name:8s} {threads} threads {decisions / median:10,.0f} decisions/s  "
+                f"{events / median:12,.0f} events/s  ({events / decisions:.0f} events a decision, "
+                f"median of {options.runs}, fastest {decisions / min(times):,.0f}; "
+                f"{ratio:.2f} times {options.threads[0]} threads)"
+            )
     state = allocate_path(market.window, market.capacity)
     book = sum(array.nbytes for array in state.book)
     rest = sum(array.nbytes for array in (state.maker, state.quotes, state.markouts))
