@@ -519,6 +519,13 @@ def test_mistakes_in_a_suite(text, message, capsys):
     assert not Path("own").exists()
 
 
+def test_mistakes_with_a_cluster(capsys, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert "cluster= is empty" in complaint(capsys, "benchmark", "cluster=")
+    assert "no Ray cluster answers at 127.0.0.1:1" in complaint(capsys, "benchmark", "cluster=127.0.0.1:1")
+
+
 def test_an_unknown_suite_is_named(capsys):
     assert "suite=scenarois is unknown: must be one of calibrated" in complaint(capsys, "benchmark", "suite=scenarois")
     assert "did you mean 'scenarios'" in complaint(capsys, "benchmark", "suite=scenarois")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bitquote import run
 from bitquote.errors import InputError
 from bitquote.evaluation import check_seeds
+from bitquote.evaluation.cluster import ClusterMarket
 from bitquote.market import Game, OrderBookMarket
 from bitquote.report.table import print_benchmark
+from bitquote.server.config import ServerConfig
 from bitquote.ternary import Policy
 
 from .composition import compose, compose_recorded
 from .judging import judge, selection_of_run, tune, tuning_of_run, with_baseline
 from .reporting import log_of, write_logs, write_report
 from .runs import directories_of, policies_of
-from .suites import Judged, judge_suite, read_suite, suite_of_markets
+from .suites import Judged, Place, judge_suite, read_suite, suite_of_markets
 from .words import refuse, split
 
 CHANGEABLE = ("benchmark.paths", "benchmark.seed", "threads")
@@ -37,19 +40,39 @@ class _Result(NamedTuple):
 
 def benchmark(words: Sequence[str]) -> dict[str, Any]:
     """The content of benchmark.json, which is also printed as a table and written, with a page beside it."""
-    own, overrides = split(words, ("run", "output", "suite", "log", "log_paths"))
-    log, command = log_of(own), shlex.join(["bitquote", "benchmark", *words])
+    own, overrides = split(words, ("run", "output", "suite", "log", "log_paths", "cluster"))
+    with _place_of(own.get("cluster")) as place:
+        return _benchmark(own, overrides, place, shlex.join(["bitquote", "benchmark", *words]))
+
+
+@contextmanager
+def _place_of(cluster: str | None) -> Iterator[Place]:
+    """Where the paths of an order book run: here, or all over the Ray cluster that cluster= names."""
+    if cluster is None:
+        yield lambda market: market
+        return
+    from bitquote.server.ray.cluster import Cluster
+
+    connection = Cluster(ServerConfig(engine="ray", workers=1, address=None if cluster == "local" else cluster))
+    try:
+        yield lambda market: market if isinstance(market, Game) else ClusterMarket(**market.__dict__)
+    finally:
+        connection.close()
+
+
+def _benchmark(own: Mapping[str, str], overrides: list[str], place: Place, command: str) -> dict[str, Any]:
+    log = log_of(own)
     named = next((word.partition("=")[2] for word in overrides if word.startswith("market=")), "")
     if "suite" in own and named:
         raise InputError(f"market={named} cannot be given with suite=: the suite names its markets")
     suite = read_suite(own["suite"]) if "suite" in own else suite_of_markets(named)
     if "suite" in own or len(suite.cells) > 1 or ("run" in own and named and not _trained_in(own["run"], named)):
         others = [word for word in overrides if not word.startswith("market=")]
-        return judge_suite(suite, others, own.get("output"), _policies_to_judge(own, others), command, log)
+        return judge_suite(suite, others, own.get("output"), _policies_to_judge(own, others), place, command, log)
     if "run" in own:
-        judged = _judge_runs(own["run"], overrides, own.get("output"))
+        judged = _judge_runs(own["run"], overrides, own.get("output"), place)
     else:
-        judged = _judge_market(overrides, own.get("output"))
+        judged = _judge_market(overrides, own.get("output"), place)
     result, path, market, policies, node = judged
     run.write_json(path, result)
     print_benchmark(result)
@@ -60,8 +83,9 @@ def benchmark(words: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def _judge_market(overrides: Sequence[str], output: str | None) -> _Result:
+def _judge_market(overrides: Sequence[str], output: str | None, place: Place) -> _Result:
     node, settings, market = compose(overrides)
+    market = place(market)
     path = Path(output) if output else run.new_directory(None, market.name) / run.BENCHMARK
     _check_writable(path)
     check_seeds(settings.benchmark.seed, [], settings.benchmark.tuning.seed)
@@ -88,7 +112,7 @@ def _trained_in(text: str, name: str) -> bool:
     return record["market"]["name"] == name
 
 
-def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Result:
+def _judge_runs(text: str, overrides: Sequence[str], output: str | None, place: Place) -> _Result:
     directories = directories_of(text)
     record, *_ = compose_recorded(directories[0])
     overrides = [word for word in overrides if not _repeats(word, record)]
@@ -102,6 +126,7 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None) -> _Res
         # What run= names, be it a run or a sweep; a list of runs has no directory of its own.
         path = (run.new_directory(None, market.name) if "," in text else Path(text)) / run.BENCHMARK
     _check_writable(path)
+    market = place(market)
     tuned = tuning_of_run(directories[0], settings, market)
     market = with_baseline(market, tuned)
     selection = selection_of_run(directories[0]) if len(directories) == 1 else None

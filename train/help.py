@@ -92,6 +92,8 @@ common keys and their defaults (with run=, only the benchmark's own):
 {_SETTINGS}{_BENCHMARK}\
   log=<directory>       quotes and fills, one Parquet file a quoter, a row a decision; of each market in its own folder
   log_paths=100         of so many of the paths
+  cluster=<address>     spread the paths of order books over a Ray cluster: host:port, auto (the one that runs on this
+                        machine) or local (start one here); no result depends on it. Needs bitquote[ray] on every node
 
 examples:
   bitquote benchmark market=game market.gamma=0.5 objective=cara

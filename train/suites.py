@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from bitquote.report.suite import print_suite, suite_figure
 from bitquote.ternary import Policy
 
 from .composition import CONF, Composed, compose, read_yaml
-from .judging import judge, tune
+from .judging import TUNING, judge, tune
 from .reporting import PAGE, Log, write_logs, write_suite_report
 from .runs import policies_of
 from .training import compose_training, finish, record
@@ -39,6 +39,9 @@ PICTURE = "suite.png"
 RUNS = "runs"
 _KEYS = ("description", "words", "cells", "seeds")
 _CELL = re.compile(r"[\w.+-]+")
+
+Place = Callable[[Game | OrderBookMarket], Game | OrderBookMarket]
+"""Gives a market whose paths are simulated somewhere."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,18 @@ def suite_of_markets(text: str) -> Suite:
 
 
 def judge_suite(
-    suite: Suite, overrides: Sequence[str], output: str | None, judged: Judged, command: str, log: Log | None = None
+    suite: Suite,
+    overrides: Sequence[str],
+    output: str | None,
+    judged: Judged,
+    place: Place,
+    command: str,
+    log: Log | None = None,
 ) -> dict[str, Any]:
     """Benchmark every cell, with the policies of `judged` or with those that it trains; returns the common table.
 
-    `command` is what the page says it was made by, `log` where each cell gets a directory of quotes and fills.
+    `place` is where the paths of the benchmark run (what is trained is trained here), `command` what the page says it
+    was made by, `log` where each cell gets a directory of quotes and fills.
     """
     for name in suite.cells:
         good = _CELL.fullmatch(name) is not None and name not in (Path(SUMMARY).stem, RUNS)
@@ -121,12 +131,12 @@ def judge_suite(
     run.make_directory(directory)
     results = {}
     try:
-        for place, (name, one) in enumerate(composed.items()):
-            print(f"cell {place + 1} of {len(composed)}: {name}", flush=True)
+        for number, (name, one) in enumerate(composed.items(), 1):
+            print(f"cell {number} of {len(composed)}: {name}", flush=True)
             own = judged
             if suite.seeds:
                 own = _trained([*suite.cells[name], *overrides], suite.seeds, directory / RUNS / name)
-            results[name] = _judge_cell(directory / f"{name}.json", one, own)
+            results[name] = _judge_cell(directory / f"{name}.json", one, own, place)
             if log is not None:
                 seen = _seen(one[2], reference_table(one[2], results[name]), own)
                 write_logs(Log(log.directory / name, log.paths), results[name], seen, own.policies)
@@ -143,18 +153,19 @@ def judge_suite(
     return summary
 
 
-def _judge_cell(path: Path, composed: Composed, judged: Judged) -> dict[str, Any]:
+def _judge_cell(path: Path, composed: Composed, judged: Judged, place: Place) -> dict[str, Any]:
     """A cell's benchmark.json, made only if the file does not hold the answer to the very same question."""
     node, settings, market = composed
     rivals = market.rivals if isinstance(market, OrderBookMarket) else ()
     asked = {
-        "configuration": node,
+        "configuration": {key: value for key, value in node.items() if key != "threads"},  # on which no result depends
         "policies": {row: _fingerprint(policy) for row, policy in judged.policies.items()},
         "rivals": [_fingerprint(rival) for rival in rivals if isinstance(rival, Policy)],
     }
     result = run.read_json(path) if path.exists() else {}
     if result.get("asked") == asked:
         return result
+    market = place(market)
     tuned = _tuned_or_plain(settings, market)
     result = judge(settings, _seen(market, tuned.table, judged), judged.policies, judged.seeds, tuned)
     result |= {"description": node["market"].get("description", ""), "asked": asked}
@@ -181,6 +192,8 @@ def _trained(words: Sequence[str], seeds: Sequence[int], directory: Path) -> Jud
             record(place, node)
         elif read_yaml(place / run.CONFIG) != node:
             raise InputError(f"{place} was trained with other words: choose another output=")
+        if (tuned := directories[0] / TUNING).exists() and not (place / TUNING).exists():
+            run.write_json(place / TUNING, run.read_json(tuned))  # it does not depend on the training seed
         print(f"  training seed {seed}: {place}", flush=True)
         finish(place)
     assert settings is not None

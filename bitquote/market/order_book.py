@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class OrderBookMarket:
 
     def with_baseline(self, table: QuoteTable) -> OrderBookMarket:
         """The same market whose observations carry `table`'s quotes: what a residual policy is added to."""
-        return OrderBookMarket(**{**self.__dict__, "baseline": check(table, self.game)})
+        return replace(self, baseline=check(table, self.game))
 
     def baseline_features(self) -> np.ndarray:
         """(half-spread, skew) of the baseline in ticks, (2, decisions, 2Q+1), extended over the one-sided bounds."""
@@ -129,14 +129,15 @@ class OrderBookMarket:
         seed: int,
         exploration: Exploration,
         threads: int | None,
-        record: Rollout | None,
-        progress: Callable[[int], None] | None,
+        record: Rollout | None = None,
+        progress: Callable[[int], None] | None = None,
+        first: int = 0,
     ) -> np.ndarray:
         paths = require_integer("paths", paths, 1)
         seed = require_integer("seed", seed, 0, 2**63 - 1)
         return run_paths(
             self.venue, self.flow, (self.window, self.capacity), self._together(quoters), self.baseline_features(),
-            exploration, paths=paths, seed=seed, threads=threads, record=record, progress=progress,
+            exploration, paths=paths, seed=seed, first=first, threads=threads, record=record, progress=progress,
         )  # fmt: skip
 
     def rival_quoters(self) -> tuple[tuple[Quoter, ...], np.ndarray]:
@@ -158,7 +159,7 @@ class OrderBookMarket:
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Everything a path is summed up in, a structured array `SUMMARY` (paths,); money in `units`."""
-        return self._run(self.makers(quoter), paths, seed, Exploration(), threads, None, progress)[:, 0]
+        return self.compete(self.makers(quoter), paths, seed, threads, progress)[:, 0]
 
     def compete(
         self,
@@ -167,13 +168,16 @@ class OrderBookMarket:
         seed: int,
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
+        first: int = 0,
     ) -> np.ndarray:
         """Several makers in one book, instead of the market's rivals: `SUMMARY` (paths, makers).
 
-        Whose message comes first of those that arrive together goes round from decision to decision.
+        Whose message comes first of those that arrive together goes round from decision to decision. The paths are
+        those from number `first` on, and each is the same whichever others are asked for.
         """
         require(1 <= len(quoters) <= MOST_MAKERS, "quoters", len(quoters), f"1 to {MOST_MAKERS} of them")
-        return self._run(quoters, paths, seed, Exploration(), threads, None, progress)
+        first = require_integer("first", first, 0)
+        return self._run(quoters, paths, seed, Exploration(), threads, None, progress, first)
 
     def simulate(
         self,
@@ -207,7 +211,7 @@ class OrderBookMarket:
         """
         record = allocate_rollout(require_integer("paths", paths, 1), self.venue.decisions)
         noise = Exploration(float(exploration[0]), float(exploration[1]), int(start_inventory), bool(dither))
-        self._run(self.makers(quoter), paths, seed, noise, threads, record, None)
+        self._run(self.makers(quoter), paths, seed, noise, threads, record)
         return record
 
     def tape(

@@ -314,27 +314,28 @@ def run_paths(
     *,
     paths: int,
     seed: int,
+    first: int = 0,
     threads: int | None = None,
     record: Rollout | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Run `paths` episodes over threads; the result does not depend on their number. Returns SUMMARY (paths, makers).
 
-    `memory` is (window ticks, capacity in orders) of the book that each thread keeps. `exploration` and `record` are
-    the first quoter's. Raises InputError when a book had no room for an order, or a markout horizon held more fills
-    than the ring: nothing is dropped unsaid.
+    Random numbers are keyed by the path's number, from `first` on. `memory` is (window ticks, capacity in orders) of
+    the book that each thread keeps. `exploration` and `record` are the first quoter's. Raises InputError when a book
+    had no room for an order, or a markout horizon held more fills than the ring: nothing is dropped unsaid.
     """
     summaries = np.zeros((paths, len(quoters)), SUMMARY)
     buffers = allocate_rollout(0, 0) if record is None else record
     idle = [state_for(venue, flow, memory, len(quoters))]
     kernels = market_kernels(venue, flow, idle[0])
 
-    def run(first: int, last: int) -> None:
+    def run(begin: int, end: int) -> None:
         state = idle.pop() if idle else state_for(venue, flow, memory, len(quoters))
-        row = -1 if record is None else first
+        row = -1 if record is None else begin
         _run_block(
-            kernels, venue, flow, state, quoters, baseline, exploration, seed, first, buffers, row,
-            summaries[first:last],
+            kernels, venue, flow, state, quoters, baseline, exploration, seed, first + begin, buffers, row,
+            summaries[begin:end],
         )  # fmt: skip
         idle.append(state)
 

@@ -523,7 +523,7 @@ class TestTokens:
 
     def test_without_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
-        with pytest.raises(Rejected, match=r"^server=ray needs Ray: pip install 'bitquote\[ray\]'$"):
+        with pytest.raises(Rejected, match=r"^a Ray cluster needs Ray: pip install 'bitquote\[ray\]'$"):
             Cluster(config())
 
 

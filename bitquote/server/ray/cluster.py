@@ -43,7 +43,7 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise Rejected("server=ray needs Ray: pip install 'bitquote[ray]'") from None
+            raise Rejected("a Ray cluster needs Ray: pip install 'bitquote[ray]'") from None
         self._ours = not ray.is_initialized()
         self._directory: Path | None = None
         if self._ours and config.address is None:
