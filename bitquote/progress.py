@@ -8,7 +8,9 @@ to the logger `bitquote`, to which the log.txt of a run directory listens.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import statistics
 import sys
 import time
 from collections import deque
@@ -73,6 +75,27 @@ def clock(seconds: float) -> str:
     """h:mm:ss."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+class Stages:
+    """Announces the long pieces of a work one after the other, with the time that is left."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total = name, total
+        self._began, self._spent = math.nan, list[float]()
+
+    def begin(self, number: int, what: str) -> None:
+        """Say on stdout, and in the log, that piece `number` (from 1) begins."""
+        now = time.monotonic()
+        if now - self._began > 1.0:  # what a former process has finished tells nothing
+            self._spent.append(now - self._began)
+        self._began = now
+        left = ""
+        if self._spent:
+            left = f", {clock(statistics.mean(self._spent) * (self._total - number + 1))} left"
+        line = f"{self._name} {number} of {self._total}{left}: {what}"
+        print(line, flush=True)
+        LOG.info(line)
 
 
 class Pace:

@@ -36,11 +36,19 @@ def test_all_is_well_here(capsys, tmp_path):
 
 
 def test_what_is_missing_is_a_fault_unless_it_is_ray(capsys, monkeypatch):
-    monkeypatch.setattr(module, "_version", lambda package: None if package in ("torch", "ray") else "1.0")
+    monkeypatch.setattr(module, "_version", lambda package: None if package in ("torch", "ray") else "1000.0")
     said = report(capsys, 1)
-    assert said["torch"].startswith("not installed -> ") and "constraints.txt" in said["torch"]
+    assert said["torch"].startswith("not installed, must be >=") and "constraints.txt" in said["torch"]
     assert "bitquote[ray]" in said["ray"] and "->" not in said["ray"]
     assert said["verdict"] == "a run would break: see torch"
+
+
+def test_what_is_too_old_is_a_fault(capsys, monkeypatch):
+    found = module._version
+    monkeypatch.setattr(module, "_version", lambda package: "0.1" if package in ("numba", "scipy") else found(package))
+    said = report(capsys, 1)
+    assert said["numba"].startswith("0.1, must be >=") and said["scipy"].startswith("0.1, must be >=")
+    assert said["verdict"] == "a run would break: see numba, scipy"
 
 
 def test_kernels_that_cannot_be_taken_are_a_fault(capsys, monkeypatch):

@@ -62,3 +62,17 @@ def test_the_log_holds_what_was_said_and_why_it_stopped(tmp_path, monkeypatch):
         fails()
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert [line[21:] for line in lines] == ["one", "two", "counting: done in 0:00:00", "stopped: the disk is full"]
+
+
+def test_stages_tell_the_time_left_from_what_this_process_has_done(monkeypatch, capsys):
+    clock = iter([100.0, 100.25, 110.25, 140.25])  # the first piece was finished before
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    stages = module.Stages("cell", 4)
+    for number, name in enumerate("abcd", 1):
+        stages.begin(number, name)
+    assert capsys.readouterr().out.splitlines() == [
+        "cell 1 of 4: a",
+        "cell 2 of 4: b",
+        "cell 3 of 4, 0:00:20 left: c",  # 10 s each
+        "cell 4 of 4, 0:00:20 left: d",  # 10 s and 30 s
+    ]

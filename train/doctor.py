@@ -6,9 +6,12 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import bitquote
 from bitquote.errors import InputError
@@ -16,7 +19,8 @@ from bitquote.run import ROOM, make_directory
 
 from .words import refuse
 
-PACKAGES = ("numpy", "numba", "torch", "lightning")
+SHOWN = ("numpy", "numba", "torch", "lightning")
+"""Packages whose version is told even where nothing is wrong with it."""
 INSTALL = "install what constraints.txt names: pip install -c constraints.txt -e ."
 CACHE = "set NUMBA_CACHE_DIR to a folder that can be written"
 
@@ -46,9 +50,12 @@ def versions() -> Iterator[Finding]:
     """Python and the packages that every run needs; Ray, which only server=ray does."""
     yield Finding("bitquote", bitquote.__version__)
     yield Finding("python", f"{platform.python_version()} ({platform.system()}, {platform.machine()})")
-    for name in PACKAGES:
+    for name, allowed in _needed().items():
         found = _version(name)
-        yield Finding(name, found or "not installed", "" if found else INSTALL)
+        if found is None or not allowed.contains(found, prereleases=True):
+            yield Finding(name, f"{found or 'not installed'}, must be {allowed}", INSTALL)
+        elif name in SHOWN:
+            yield Finding(name, found)
     yield Finding("ray", _version("ray") or "not installed; only server=ray needs it: pip install 'bitquote[ray]'")
 
 
@@ -91,6 +98,12 @@ def graphics() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, processor, current_folder, graphics)
+
+
+def _needed() -> dict[str, SpecifierSet]:
+    """The packages that bitquote cannot do without, with the versions that it takes."""
+    asked = [Requirement(text) for text in requires("bitquote") or ()]
+    return {one.name: one.specifier for one in asked if one.marker is None}
 
 
 def _version(package: str) -> str | None:

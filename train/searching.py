@@ -31,6 +31,7 @@ from bitquote.config import thread_count
 from bitquote.errors import InputError, require
 from bitquote.evaluation import check_seeds
 from bitquote.learning.scoring import VALIDATION_SEED, Scorer, make_scorer
+from bitquote.progress import Stages
 from bitquote.report.figures import save
 from bitquote.report.search import print_search, search_figure
 from bitquote.report.table import print_benchmark
@@ -88,9 +89,10 @@ def finish_search(
         direction="minimize" if scorer.lower_is_better else "maximize",
         load_if_exists=True,
     )
+    stages = Stages("trial", asked["trials"])
     while unfinished := _next_trial(study, asked["trials"], space, settings.seed):
         words = _words(unfinished.params)
-        print(f"trial {unfinished.number + 1} of {asked['trials']}: {' '.join(words)}", flush=True)
+        stages.begin(unfinished.number + 1, " ".join(words))
         own = directory / str(unfinished.number)
         run.write_json(own / TUNING, tuned.record)
         _make(study, unfinished, own, [*fixed, *words], scorer)

@@ -22,6 +22,7 @@ from bitquote.errors import InputError, require, require_integer
 from bitquote.evaluation import EdgeOptimum, Tuned, check_seeds
 from bitquote.evaluation.statistics import holm
 from bitquote.market import Game, OrderBookMarket
+from bitquote.progress import Stages
 from bitquote.quoting import QuoteTable, glft_shifted
 from bitquote.report.pictures import reference_table
 from bitquote.report.suite import print_suite, suite_figure
@@ -131,8 +132,9 @@ def judge_suite(
     run.make_directory(directory)
     results = {}
     try:
+        stages = Stages("cell", len(composed))
         for number, (name, one) in enumerate(composed.items(), 1):
-            print(f"cell {number} of {len(composed)}: {name}", flush=True)
+            stages.begin(number, name)
             own = judged
             if suite.seeds:
                 own = _trained([*suite.cells[name], *overrides], suite.seeds, directory / RUNS / name)
@@ -185,7 +187,8 @@ def _trained(words: Sequence[str], seeds: Sequence[int], directory: Path) -> Jud
     """The policies of a cell, a run directory for each training seed; finished ones stay."""
     directories = [directory / str(seed) for seed in seeds]
     settings = None
-    for seed, place in zip(seeds, directories, strict=True):
+    stages = Stages("  training", len(seeds))
+    for number, (seed, place) in enumerate(zip(seeds, directories, strict=True), 1):
         node, settings, _ = compose_training([*words, f"seed={seed}"])
         if not (place / run.CONFIG).exists():
             run.make_directory(place)
@@ -194,7 +197,7 @@ def _trained(words: Sequence[str], seeds: Sequence[int], directory: Path) -> Jud
             raise InputError(f"{place} was trained with other words: choose another output=")
         if (tuned := directories[0] / TUNING).exists() and not (place / TUNING).exists():
             run.write_json(place / TUNING, run.read_json(tuned))  # it does not depend on the training seed
-        print(f"  training seed {seed}: {place}", flush=True)
+        stages.begin(number, f"seed {seed}, {place}")
         finish(place)
     assert settings is not None
     policies, _ = policies_of(directories, settings)

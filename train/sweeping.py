@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bitquote import run
 from bitquote.errors import InputError, require
+from bitquote.progress import Stages
 from bitquote.report.numbers import decimals_for, number
 
 from .training import compose_training, finish, record
@@ -126,8 +127,9 @@ def _finish_sweep(directory: Path) -> dict[str, Any]:
         from .searching import finish_search
 
         return finish_search(directory, summary, partial(run.write_json, directory / SWEEP))
+    stages = Stages("run", len(summary["runs"]))
     for index, row in enumerate(summary["runs"]):
-        print(f"run {index + 1} of {len(summary['runs'])}: {' '.join(row['overrides'])}", flush=True)
+        stages.begin(index + 1, " ".join(row["overrides"]))
         finished = finish(directory / row["directory"])
         policy = next(line for line in finished.benchmark["rows"] if line["quoter"] == "policy")
         row |= {key: policy[key] for key in FIGURES}
