@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -476,6 +477,10 @@ def test_mistakes_with_several_markets(book_run, game_run, capsys):
     assert "output=file is a file" in complaint(capsys, "benchmark", "market=calm,toxic", "output=file")
     seed = "benchmark.seed is 1: must be a seed that training does not use"
     assert seed in complaint(capsys, "benchmark", "market=calm", f"run={book_run}", "benchmark.seed=1")
+    searched = Path(shutil.copytree(book_run, "searched"))
+    (searched / "selection.json").write_text('{"seed": 1000003, "trials": 5, "sharpe_spread": 0.1}')
+    validation = "benchmark.seed is 1000003: must be another than the seed of the validation"
+    assert validation in complaint(capsys, "benchmark", "market=calm", f"run={searched}", "benchmark.seed=1000003")
 
 
 @pytest.mark.slow

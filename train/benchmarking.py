@@ -103,7 +103,13 @@ def _policies_to_judge(own: Mapping[str, str], overrides: list[str]) -> Judged:
         raise InputError(f"run {directories[0]} was trained in a game: must be an order book to be judged in another")
     if not any(word.startswith("objective=") for word in overrides):
         overrides.append(f"objective={settings.objective}")
-    return Judged(policies, seeds, market.with_baseline(tuning_of_run(directories[0], settings, market).table))
+    home = market.with_baseline(tuning_of_run(directories[0], settings, market).table)
+    return Judged(policies, seeds, home, _selection(directories))
+
+
+def _selection(directories: Sequence[Path]) -> dict[str, Any] | None:
+    """How a search selected the only run, if one did."""
+    return selection_of_run(directories[0]) if len(directories) == 1 else None
 
 
 def _trained_in(text: str, name: str) -> bool:
@@ -129,8 +135,8 @@ def _judge_runs(text: str, overrides: Sequence[str], output: str | None, place: 
     market = place(market)
     tuned = tuning_of_run(directories[0], settings, market)
     market = with_baseline(market, tuned)
-    selection = selection_of_run(directories[0]) if len(directories) == 1 else None
-    return _Result(judge(settings, market, policies, seeds, tuned, selection), path, market, policies, node)
+    result = judge(settings, market, policies, seeds, tuned, _selection(directories))
+    return _Result(result, path, market, policies, node)
 
 
 def _repeats(word: str, record: Mapping[str, Any]) -> bool:

@@ -55,11 +55,12 @@ class Suite:
 
 @dataclass(frozen=True)
 class Judged:
-    """Policies of finished runs, their training seeds, and the market that they were trained in."""
+    """Policies of finished runs, their training seeds, the market that they were trained in, and what selected them."""
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
     seeds: Sequence[int] = ()
     home: OrderBookMarket | None = None
+    selection: Mapping[str, Any] | None = None
 
 
 def read_suite(name: str) -> Suite:
@@ -123,7 +124,8 @@ def judge_suite(
     for name, (_, settings, market) in composed.items():
         require(not suite.seeds or not judged.policies, "run", "given", "left out: this suite trains its own policies")
         seeds = [*judged.seeds, *suite.seeds]
-        check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed)
+        validation = None if judged.selection is None else judged.selection["seed"]
+        check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed, validation)
         if judged.home is not None:
             _check_measures(name, market, judged.home)
     directory = run.new_directory(None, "suite") if output is None else Path(output)
@@ -169,7 +171,7 @@ def _judge_cell(path: Path, composed: Composed, judged: Judged, place: Place) ->
         return result
     market = place(market)
     tuned = _tuned_or_plain(settings, market)
-    result = judge(settings, _seen(market, tuned.table, judged), judged.policies, judged.seeds, tuned)
+    result = judge(settings, _seen(market, tuned.table, judged), judged.policies, judged.seeds, tuned, judged.selection)
     result |= {"description": node["market"].get("description", ""), "asked": asked}
     result |= {} if judged.home is None else {"trained_in": judged.home.name}
     run.write_json(path, result)

@@ -72,7 +72,7 @@ def print_suite(summary: Mapping[str, Any], console: Console | None = None) -> N
     shown = columns(summary)
     table = Table("market", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in shown:
-        table.add_column(_SHORT.get(name, name).replace("-\n", "-").replace("\n", " "), justify="right")
+        table.add_column(_SHORT.get(name, name), justify="right")
     for name, market in summary["markets"].items():
         rows = _rows(market)
         values = [rows[quoter]["objective"] if quoter in rows else None for quoter in shown]
