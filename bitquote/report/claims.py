@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitquote.report.numbers import decimals_for, number
-from bitquote.report.table import is_exact, p_value_text, ranked, regret_text
+from bitquote.report.table import FEWEST_PATHS, is_exact, p_value_text, ranked, regret_text, too_few_paths
 
 FEWEST_SEEDS = 10
 """Training seeds from which a sentence about a learner, and not about one of its outcomes, is a claim."""
@@ -28,6 +28,8 @@ def headline(result: Mapping[str, Any]) -> str:
     if row["regret"] is None:
         return f"No claim: the objective of {row['quoter']} cannot be told from this sample."
     found = _finding(row, result) + _silence(row, result)
+    if too_few_paths(result):
+        return f"No claim: {result['paths']} test paths are too few, {FEWEST_PATHS} the least. Found: {found}"
     if seeds < FEWEST_SEEDS:
         trained = "one training seed is" if seeds == 1 else f"{seeds} training seeds are"
         return f"No claim about the learner: {trained} too few, {FEWEST_SEEDS} the least. Found: {found}"

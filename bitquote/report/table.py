@@ -14,6 +14,8 @@ from rich.text import Text
 
 from bitquote.report.numbers import MISSING, decimals_for, number
 
+FEWEST_PATHS = 100
+"""Simulated paths from which a difference of profits, skewed as they are, has an interval worth the name."""
 WIDTH = 100
 """Columns that the table is laid out for; a narrower terminal drops the columns of least weight."""
 
@@ -63,6 +65,11 @@ def ranked(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(
         result["rows"], key=lambda row: -math.inf if row["objective"] is None else row["objective"], reverse=True
     )
+
+
+def too_few_paths(result: Mapping[str, Any]) -> bool:
+    """Whether the profits of the paths are so few that Student's interval of their mean is not to be trusted."""
+    return not is_exact(result) and result["paths"] < FEWEST_PATHS
 
 
 def legend(result: Mapping[str, Any]) -> str:
@@ -125,7 +132,8 @@ def _is_number(value: Any) -> bool:
 def _sampling(result: Mapping[str, Any], exact: bool) -> str:
     sample = f"{result['paths']:,} paths of seed {result['seed']} on common random numbers"
     seeds = f"; training seeds {', '.join(map(str, result['training_seeds']))}" if result["training_seeds"] else ""
-    return (f"Drawdown: {sample}" if exact else f"Simulated: {sample}") + seeds + "."
+    few = f". So few paths make no claim, {FEWEST_PATHS} are the least" if too_few_paths(result) else ""
+    return (f"Drawdown: {sample}" if exact else f"Simulated: {sample}") + seeds + few + "."
 
 
 def _style(row: dict[str, Any], best: float | None) -> str:

@@ -15,6 +15,7 @@ from bitquote.quoting import GameParameters, glft
 from bitquote.report.claims import headline, limits
 from bitquote.report.page import benchmark_page, suite_page
 from bitquote.report.pictures import Picture, evidence, rows_picture
+from bitquote.report.table import legend
 
 HOSTILE = "<script>alert(1)</script> $\\frac$ \"'&"
 CELLS = {
@@ -122,6 +123,14 @@ def test_few_seeds_make_no_claim_and_ten_do(book_result):
     assert "cannot be told from glft_tuned" in headline(enough)
     row |= {"regret": 2.4, "ci_low": 2.3, "ci_high": 2.5, "objective": -0.2, "p_value": 1e-9}
     assert "less than glft_tuned (95 % interval, p < 0.0001). Not quoting at all is better than" in headline(enough)
+
+
+def test_few_paths_make_no_claim(book_result, game_result):
+    few = {"paths": 99, "training_seeds": list(range(20, 30))}
+    assert headline(book_result | few).startswith("No claim: 99 test paths are too few, 100 the least. Found: policy")
+    assert "So few paths make no claim, 100 are the least." in legend(book_result | few)
+    assert "too few" not in headline(game_result | few) and "So few" not in legend(game_result | few)  # exact
+    assert "So few" not in legend(book_result | {"paths": 100})
 
 
 def test_without_a_policy_there_is_no_claim(result):
