@@ -485,15 +485,23 @@ def test_mistakes_with_several_markets(book_run, game_run, capsys):
 
 @pytest.mark.slow
 def test_a_suite_of_ones_own_trains_judges_and_goes_on(capsys):
-    """Two cells of the game, two training seeds each; what is finished is neither trained nor judged again."""
+    """Cells of the game, two training seeds each; what is finished is neither trained nor judged again."""
     words = ["market=game", "market.steps=20", "market.horizon=0.1", "market.max_inventory=5",
              "learner.epochs=1", "learner.paths=64", "benchmark.paths=16"]  # fmt: skip
-    cells = {"risky": ["market.gamma=0.01"], "timid": ["market.gamma=0.5"]}
-    Path("own.yaml").write_text(yaml.safe_dump({"words": words, "cells": cells, "seeds": [3, 4]}))
+    cells = {"risky": ["market.gamma=0.01"], "timid": ["market.gamma=0.5"],
+             "exact": ["market.gamma=0.5", "policy=fp32"]}  # fmt: skip
+    pairs = {"weights": ["timid", "exact"]}
+    suite = {"words": words, "cells": cells, "seeds": [3, 4], "pairs": pairs}
+    Path("own.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
     assert main(["benchmark", "suite=own.yaml", "output=own"]) == 0
-    assert "policy - reference" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "policy - reference" in said and "weights: timid less exact" in said
+    assert "weights: timid less exact" in Path("own/report.html").read_text()
     summary = json.loads(Path("own/suite.json").read_text())
-    assert list(summary["markets"]) == ["risky", "timid"]
+    assert list(summary["markets"]) == list(cells)
+    of = {name: {row["quoter"]: row["objective"] for row in summary["markets"][name]["rows"]} for name in cells}
+    gain = [of["timid"][f"policy:{seed}"] - of["exact"][f"policy:{seed}"] for seed in (3, 4)]
+    assert summary["pairs"]["weights"]["mean"] == pytest.approx(sum(gain) / 2.0)
     for name, gamma in (("risky", 0.01), ("timid", 0.5)):
         result = json.loads(Path(f"own/{name}.json").read_text())
         assert result["gamma"] == gamma and result["training_seeds"] == [3, 4]
@@ -514,7 +522,10 @@ def test_a_suite_of_ones_own_trains_judges_and_goes_on(capsys):
         ("cells: {a/b: [market=game]}", "cells is 'a/b': must be a name for a file"),
         ("cells: {a: [market=game]}\nseeds: [1000000]", "benchmark.seed is 1000000: must be a seed that"),
         ("cells: {a: [market=game]}\nseeds: [1, 1]", "own.yaml: seeds is [1, 1]: must be different ones"),
-        ("cell: {a: [market=game]}", "cell is unknown: must be one of description, words, cells, seeds; did you"),
+        ("cell: {a: [market=game]}", "cell is unknown: must be one of description, words, cells, seeds, pairs; did"),
+        ("cells: {a: [market=game], b: []}\nseeds: [1]\npairs: {c: [a, b]}", "['a', 'b']: must be two of the cells"),
+        ("cells: {a: [market=game]}\nseeds: [1, 2]\npairs: {c: [a, z]}", "['a', 'z']: must be two of the cells"),
+        ("cells: {a: [market=game], b: [market=calm]}\nseeds: [1, 2]\npairs: {c: [a, b]}", "be cells of one market"),
         ("cells: {a: [market=game, benchmark.path=3]}", "unknown key 'benchmark.path'"),
     ],
 )

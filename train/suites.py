@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from bitquote import run
-from bitquote.config import LARGEST_SEED, Settings, did_you_mean
+from bitquote.config import LARGEST_SEED, Settings, did_you_mean, thread_count
 from bitquote.errors import InputError, require, require_integer
 from bitquote.evaluation import EdgeOptimum, Tuned, check_seeds
+from bitquote.evaluation.paired import paired_policies
 from bitquote.evaluation.statistics import holm
 from bitquote.market import Game, OrderBookMarket
-from bitquote.progress import Stages
+from bitquote.progress import Stages, progress
 from bitquote.quoting import QuoteTable, glft_shifted
 from bitquote.report.pictures import reference_table
 from bitquote.report.suite import print_suite, suite_figure
@@ -38,7 +39,7 @@ SUITES = CONF / "benchmark" / "suites"
 SUMMARY = "suite.json"
 PICTURE = "suite.png"
 RUNS = "runs"
-_KEYS = ("description", "words", "cells", "seeds")
+_KEYS = ("description", "words", "cells", "seeds", "pairs")
 _CELL = re.compile(r"[\w.+-]+")
 
 Place = Callable[[Game | OrderBookMarket], Game | OrderBookMarket]
@@ -47,10 +48,14 @@ Place = Callable[[Game | OrderBookMarket], Game | OrderBookMarket]
 
 @dataclass(frozen=True)
 class Suite:
-    """Cells by name, each the words of a `bitquote benchmark`; `seeds` train a policy each in every cell."""
+    """Cells by name, each the words of a `bitquote benchmark`; `seeds` train a policy each in every cell.
+
+    `pairs` name two cells of one market whose policies are compared with each other, seed by seed.
+    """
 
     cells: Mapping[str, Sequence[str]]
     seeds: Sequence[int] = ()
+    pairs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,13 @@ def read_suite(name: str) -> Suite:
         require_integer(f"{path}: seeds", seed, 0, LARGEST_SEED)
     require(len(set(seeds)) == len(seeds), f"{path}: seeds", seeds, "different ones")
     common = _words(path, "words", node.get("words", []))
-    return Suite({str(cell): [*common, *_words(path, f"cells.{cell}", own)] for cell, own in cells.items()}, seeds)
+    pairs = node.get("pairs", {})
+    require(isinstance(pairs, dict), f"{path}: pairs", pairs, "names with two cells each")
+    for pair in pairs.values():
+        good = isinstance(pair, list) and len(set(pair)) == 2 and set(pair) <= cells.keys() and len(seeds) > 1
+        require(good, f"{path}: pairs", pair, "two of the cells, with two seeds or more")
+    complete = {str(cell): [*common, *_words(path, f"cells.{cell}", own)] for cell, own in cells.items()}
+    return Suite(complete, seeds, pairs)
 
 
 def _words(path: Path, name: str, words: Any) -> list[str]:
@@ -117,22 +128,12 @@ def judge_suite(
     `place` is where the paths of the benchmark run (what is trained is trained here), `command` what the page says it
     was made by, `log` where each cell gets a directory of quotes and fills.
     """
-    for name in suite.cells:
-        good = _CELL.fullmatch(name) is not None and name not in (Path(SUMMARY).stem, RUNS)
-        require(good, "cells", name, f"a name for a file, not {Path(SUMMARY).stem} or {RUNS}")
-    composed = {name: compose([*words, *overrides]) for name, words in suite.cells.items()}
-    for name, (_, settings, market) in composed.items():
-        require(not suite.seeds or not judged.policies, "run", "given", "left out: this suite trains its own policies")
-        seeds = [*judged.seeds, *suite.seeds]
-        validation = None if judged.selection is None else judged.selection["seed"]
-        check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed, validation)
-        if judged.home is not None:
-            _check_measures(name, market, judged.home)
+    composed = _compose_cells(suite, overrides, judged)
     directory = run.new_directory(None, "suite") if output is None else Path(output)
     if directory.is_file():
         raise InputError(f"output={directory} is a file: must be a directory for several markets")
     run.make_directory(directory)
-    results = {}
+    results, judges = {}, {}
     try:
         stages = Stages("cell", len(composed))
         for number, (name, one) in enumerate(composed.items(), 1):
@@ -140,14 +141,16 @@ def judge_suite(
             own = judged
             if suite.seeds:
                 own = _trained([*suite.cells[name], *overrides], suite.seeds, directory / RUNS / name)
+            judges[name] = own
             results[name] = _judge_cell(directory / f"{name}.json", one, own, place)
             if log is not None:
                 seen = _seen(one[2], reference_table(one[2], results[name]), own)
                 write_logs(Log(log.directory / name, log.paths), results[name], seen, own.policies)
+        pairs = {name: _compared(pair, composed, results, judges, place) for name, pair in suite.pairs.items()}
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command with output={directory} goes on from here") from None
-    summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}}
-    _correct(summary["markets"])
+    summary = {"version": 1, "markets": {name: _short(result) for name, result in results.items()}, "pairs": pairs}
+    _correct(summary)
     run.write_json(directory / SUMMARY, summary)
     suite_figure(summary).savefig(directory / PICTURE, dpi=120)
     nodes = {name: node for name, (node, *_) in composed.items()}
@@ -155,6 +158,25 @@ def judge_suite(
     print_suite(summary)
     print(f"written to {directory}: a file for each cell, {SUMMARY}, {PICTURE} and {PAGE}")
     return summary
+
+
+def _compose_cells(suite: Suite, overrides: Sequence[str], judged: Judged) -> dict[str, Composed]:
+    """What the words of every cell make, checked before any work is done."""
+    require(not suite.seeds or not judged.policies, "run", "given", "left out: this suite trains its own policies")
+    for name in suite.cells:
+        good = _CELL.fullmatch(name) is not None and name not in (Path(SUMMARY).stem, RUNS)
+        require(good, "cells", name, f"a name for a file, not {Path(SUMMARY).stem} or {RUNS}")
+    composed = {name: compose([*words, *overrides]) for name, words in suite.cells.items()}
+    seeds = [*judged.seeds, *suite.seeds]
+    validation = None if judged.selection is None else judged.selection["seed"]
+    for name, (_, settings, market) in composed.items():
+        check_seeds(settings.benchmark.seed, seeds, settings.benchmark.tuning.seed, validation)
+        if judged.home is not None:
+            _check_measures(name, market, judged.home)
+    for pair, (one, other) in suite.pairs.items():
+        same = all(composed[one][0][key] == composed[other][0][key] for key in ("market", "objective", "benchmark"))
+        require(same, f"pairs.{pair}", [one, other], "cells of one market, objective and benchmark")
+    return composed
 
 
 def _judge_cell(path: Path, composed: Composed, judged: Judged, place: Place) -> dict[str, Any]:
@@ -246,11 +268,35 @@ def _short(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _correct(markets: Mapping[str, Any]) -> None:
-    """Give each policy's rows the p-values that Holm's correction over the cells leaves."""
-    rows = [row for market in markets.values() for row in market["rows"]]
-    for name in {row["quoter"] for row in rows if row["quoter"].startswith("policy")}:
-        own = [row for row in rows if row["quoter"] == name and row["p_value"] is not None]
+def _compared(
+    pair: Sequence[str],
+    composed: Mapping[str, Composed],
+    results: Mapping[str, Mapping[str, Any]],
+    judges: Mapping[str, Judged],
+    place: Place,
+) -> dict[str, Any]:
+    """What the policies of the first cell are worth against those of the second, on the paths of the benchmark."""
+    _, settings, market = composed[pair[0]]
+    market = _seen(place(market), reference_table(market, results[pair[0]]), judges[pair[0]])
+    ones, others = (list(judges[name].policies.values()) for name in pair)
+    with progress(f"{pair[0]} less {pair[1]}") as report:
+        found = paired_policies(
+            market, ones, others,
+            objective=settings.objective, paths=settings.benchmark.paths, seed=settings.benchmark.seed,
+            threads=thread_count(settings.threads), progress=report,
+        )  # fmt: skip
+    nothing = dict.fromkeys(("mean", "low", "high", "p_value"))
+    facts = {"cells": list(pair), "training_seeds": list(judges[pair[0]].seeds), "exact": isinstance(market, Game)}
+    return facts | (found or nothing)
+
+
+def _correct(summary: Mapping[str, Any]) -> None:
+    """Give each policy's rows, and the pairs, the p-values that Holm's correction over the cells leaves."""
+    rows = [row for market in summary["markets"].values() for row in market["rows"]]
+    policies = {row["quoter"] for row in rows if row["quoter"].startswith("policy")}
+    families = [[row for row in rows if row["quoter"] == name] for name in policies]
+    for family in [*families, list(summary.get("pairs", {}).values())]:
+        own = [row for row in family if row["p_value"] is not None]
         for row, value in zip(own, holm([row["p_value"] for row in own]), strict=True):
             row["p_holm"] = float(value)
 

@@ -17,7 +17,7 @@ from bitquote.report.claims import headline, limits
 from bitquote.report.numbers import MISSING, decimals_for, number
 from bitquote.report.pictures import Picture
 from bitquote.report.provenance import provenance
-from bitquote.report.suite import SHOWN, columns, suite_figure, untuned_note
+from bitquote.report.suite import SHOWN, columns, pair_lines, suite_figure, untuned_note
 from bitquote.report.table import OBJECTIVES, legend, p_value_text, ranked, regret_text, table_columns
 
 COLUMNS = {
@@ -80,7 +80,8 @@ def suite_page(
         "All markets", "Objective of each quoter in each market, and where the reference's profit comes from.",
         suite_figure(summary),
     )  # fmt: skip
-    overview = {"grid": _overview(summary), "notes": untuned_note(summary), "picture": _drawn(picture)}
+    notes = [*pair_lines(summary), *untuned_note(summary)]
+    overview = {"grid": _overview(summary), "notes": notes, "picture": _drawn(picture)}
     sections = [
         _section(result, pictures[name], configurations[name]) | {"name": name} for name, result in results.items()
     ]

@@ -56,6 +56,23 @@ def _margins(summary: Mapping[str, Any], quoter: str) -> Table:
     return table
 
 
+def pair_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line on each two cells whose policies were compared with each other."""
+    lines = []
+    for name, pair in summary.get("pairs", {}).items():
+        first, second, seeds = *pair["cells"], len(pair["training_seeds"])
+        if pair["mean"] is None:
+            lines.append(f"{name}: {first} less {second} cannot be told from this sample")
+            continue
+        margin = pair["high"] - pair["mean"]
+        places = decimals_for([pair["mean"], margin], 3)
+        over = f"{seeds} training seeds" + ("" if pair["exact"] else " and the paths")
+        gain = f"{pair['mean']:+.{places}f} ± {number(margin, places)}"
+        p = p_value_text(pair["p_holm"])
+        lines.append(f"{name}: {first} less {second} {gain} (95 %, paired over {over}; p, Holm {p})")
+    return lines
+
+
 def untuned_note(summary: Mapping[str, Any]) -> list[str]:
     """A line on the markets in which `glft_tuned` is GLFT itself."""
     names = [name for name, market in summary["markets"].items() if market["untuned"]]
@@ -88,7 +105,7 @@ def print_suite(summary: Mapping[str, Any], console: Console | None = None) -> N
     console.print(f"objective: {' or '.join(sorted(meaning[name] for name in objectives))}; the best in bold")
     for name in shown[len(SHOWN) :]:
         console.print(_margins(summary, name))
-    for line in untuned_note(summary):
+    for line in [*pair_lines(summary), *untuned_note(summary)]:
         console.print(line)
 
 
