@@ -85,8 +85,8 @@ file for each; the same command with the same output= goes on where it was inter
 judged there as they were trained, wherever that was; p-values are corrected for the number of cells (Holm).
 market=calm,toxic makes a suite of two. Those that ship: scenarios, published, game_gamma, calibrated; ternary and
 learned train five and ten policies a cell, which takes half an hour or more. A file of your own holds `cells:` (a list
-of words for each name) and, if it likes, `words:` common to all, `seeds:` of policies to train in each cell, `pairs:` of
-cells whose policies are compared with each other on the same paths, and a `description:`.
+of words for each name) and, if it likes, `words:` common to all, `seeds:` of policies to train in each cell, `pairs:`
+of cells whose policies are compared with each other on the same paths, and a `description:`.
 
 common keys and their defaults (with run=, only the benchmark's own):
 {_SETTINGS}{_BENCHMARK}\

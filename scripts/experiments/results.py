@@ -93,7 +93,8 @@ def _suite(name: str, cells: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     for cell_name, cell in cells.items():
         values = [(_row(cell, quoter) or {}).get("objective") for quoter in shown]
-        places = decimals_for(values, 5)  # closed forms of the game differ in the fifth
+        largest = max((value for value in values if value is not None), key=abs, default=None)
+        places = decimals_for([largest], 5)  # closed forms of the game differ in the fifth
         best = max((value for value in values if value is not None), default=None)
         texts = [f"**{number(value, places)}**" if value == best else number(value, places) for value in values]
         lines.append(f"| `{cell_name}` | " + " | ".join(texts) + " |")
