@@ -2,9 +2,9 @@
 
     python scripts/benchmarks/logging_share.py [--markets game order_book] [--pairs 3] [--epochs ...]
 
-Runs are the public `bitquote.learning.train` on one thread with the default budget, its dashboard included, and take
-turns; the first pair compiles and is not counted. The share is (with - without) / with of the medians, of wall time and
-of this process's processor time, which a busy machine disturbs less.
+Runs are the public `bitquote.learning.train` on one thread with the default budget, its dashboard included. The two of
+a pair take turns at being first; the first pair compiles and is not counted. The share is (with - without) / with, its
+median over the pairs and their range, of wall time and of processor time, which a busy machine disturbs less.
 """
 
 from __future__ import annotations
@@ -56,10 +56,16 @@ def main() -> None:
         if isinstance(market, Game):
             learner = PathwiseConfig(**yaml.safe_load((BUDGETS / "game_pathwise.yaml").read_text())["learner"])
         learner = replace(learner, epochs=options.epochs or learner.epochs)
-        pairs = [[seconds(market, learner, logs=logs) for logs in (True, False)] for _ in range(options.pairs + 1)]
-        logged, bare = np.median(pairs[1:], axis=0)  # each (wall, processor)
-        shares = [f"{share:.1%}" for share in 1.0 - bare / logged]
-        table.add_row(name, f"{logged[0]:.2f}", f"{bare[0]:.2f}", *shares)
+        runs = []
+        for pair in range(options.pairs + 1):
+            order = (True, False) if pair % 2 else (False, True)
+            taken = {logs: seconds(market, learner, logs=logs) for logs in order}
+            runs.append([taken[True], taken[False]])
+            print(f"{name}, pair {pair}: {taken[True][0]:.2f} s with, {taken[False][0]:.2f} s without", flush=True)
+        logged, bare = np.moveaxis(runs[1:], 1, 0)  # each (pairs, 2): wall, processor
+        shares = (1.0 - bare / logged).T
+        texts = [f"{np.median(share):.1%} ({share.min():.1%} to {share.max():.1%})" for share in shares]
+        table.add_row(name, f"{np.median(logged[:, 0]):.2f}", f"{np.median(bare[:, 0]):.2f}", *texts)
     Console().print(table)
 
 
