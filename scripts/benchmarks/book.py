@@ -11,6 +11,7 @@ ratio is that of the medians. `--scaling` measures what a message costs against 
 
 import argparse
 import importlib.util
+import json
 import math
 import platform
 import statistics
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=1000, help="resting orders, about")
     parser.add_argument("--runs", type=int, default=7, help="timed runs; the median counts")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the median rates of all books there")
     parser.add_argument("--scaling", type=Path, metavar="PICTURE", help="measure the scaling alone, and draw it")
     options = parser.parse_args()
     if options.scaling:
@@ -128,12 +130,17 @@ def main() -> None:
     ours = report("apply, messages", len(messages), [run[0] for run in runs])
     flows = [play_flow(options.messages, options.live, options.seed) for _ in range(options.runs)]
     report("with Poisson flow, events", options.messages, flows)
+    rates: dict[str, float | None] = {"bitquote": ours}
     for name, (module, play) in PEERS.items():
+        rates[name] = None
         if importlib.util.find_spec(module) is None:
             print(f"{name:28} not installed, skipped")
             continue
         sample = messages[:200_000]
-        report(f"{name}, messages", len(sample), [play(sample) for _ in range(3)], ours)
+        rates[name] = report(f"{name}, messages", len(sample), [play(sample) for _ in range(3)], ours)
+    if options.json:
+        told = {"messages": len(messages), "live": options.live, "million_messages_per_second": rates}
+        options.json.write_text(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python scripts/experiments/results.py [--output runs/results] [suite ...]
 
 Runs the suites (default: all that are named below), each into a folder of its own: `learned` trains ten policies from
-scratch and ten residual ones, and `scenarios` judges the ten from scratch in every market. Writes docs/results.json,
-docs/results.md, which is drawn from it and from nothing else, and a picture for each suite.
+scratch and ten residual ones, and `scenarios` judges the ten from scratch in every market. `peers` times the order book
+beside those of PyPI that are installed. Writes docs/results.json, docs/results.md, which is drawn from it and from
+nothing else, and a picture for each suite.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from typing import Any
 
 from bitquote.report.numbers import decimals_for, number
 from bitquote.report.provenance import provenance
+from bitquote.report.suite import pair_lines
 from bitquote.report.table import p_value_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 SUITES = {
     "learned": "In the order book: what is learned against closed forms",
     "scenarios": "In every regime: the policies from scratch, judged where they were not trained",
+    "ternary": "Ternary weights against fp32",
     "published": "Closed forms alone: the published game and the order book",
     "game_gamma": "The exact game over the risk aversion",
     "calibrated": "Markets calibrated from recordings",
 }
 """What each suite shows, in the order of the page."""
+PEERS = "peers"
+BOOK = Path(__file__).parents[1] / "benchmarks" / "book.py"
 FROM_SCRATCH = "learned/runs/from_scratch"
 QUOTERS = (
     "no_quote", "symmetric_constant", "avellaneda_stoikov", "glft_asymptotic", "glft", "glft_tuned",
@@ -48,6 +53,14 @@ def run_suite(name: str, output: Path) -> Path:
         words.append("run=" + ",".join(str(path) for path in runs))
     subprocess.run([sys.executable, "-m", "train", "benchmark", *words], check=True)
     return output / name
+
+
+def time_peers(output: Path) -> dict[str, Any]:
+    """Rates of the order book and of its peers."""
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "peers.json"
+    subprocess.run([sys.executable, str(BOOK), "--json", str(path)], check=True)
+    return json.loads(path.read_text())
 
 
 def collect(folder: Path) -> dict[str, Any]:
@@ -79,12 +92,15 @@ def page(results: Mapping[str, Any]) -> str:
     ]
     for name, title in SUITES.items():
         if name in results["suites"]:
-            lines += ["", f"## {title}", "", *_suite(name, results["suites"][name]["markets"])]
+            lines += ["", f"## {title}", "", *_suite(name, results["suites"][name])]
+    if PEERS in results:
+        lines += ["", "## The order book beside others", "", *_peers(results[PEERS])]
     lines += ["", "## What was lost", "", *_lost(results["suites"]), ""]
     return "\n".join(lines)
 
 
-def _suite(name: str, cells: Mapping[str, Any]) -> list[str]:
+def _suite(name: str, summary: Mapping[str, Any]) -> list[str]:
+    cells = summary["markets"]
     shown = [quoter for quoter in QUOTERS if any(_row(cell, quoter) for cell in cells.values())]
     lines = [
         f"`bitquote benchmark suite={name}`", "",
@@ -101,10 +117,28 @@ def _suite(name: str, cells: Mapping[str, Any]) -> list[str]:
     if "policy" in shown:
         lines += ["", "| cell | policy − reference | p, Holm | earns more on | seeds | paths |", "|---" * 6 + "|"]
         lines += [_margin(cell_name, cell) for cell_name, cell in cells.items() if _row(cell, "policy")]
+    lines += [text for line in pair_lines(summary) for text in ("", f"{line}.")]
     lines += ["", "Tuned: half-spread shift in units of 1/k, factor of the skew; the grid after it had widened.", ""]
     lines += ["| cell | shift | scale | shifts tried | scales tried | trials |", "|---" * 6 + "|"]
     lines += [_tuning(cell_name, cell["tuning"]) for cell_name, cell in cells.items()]
     return [*lines, "", f"![objective of each quoter in each cell of {name}](results_{name}.png)"]
+
+
+def _peers(peers: Mapping[str, Any]) -> list[str]:
+    rates = peers["million_messages_per_second"]
+    own, *others = rates.items()
+    installed = sorted((other for other in others if other[1] is not None), key=lambda other: -other[1])
+    missing = [name for name, rate in others if rate is None]
+    absent = f" Not installed there: {', '.join(missing)}." if missing else ""
+    return [
+        "`python scripts/benchmarks/book.py`: the same stream through each book's own Python face, about",
+        f"{peers['live']} resting orders, medians.{absent}",
+        "",
+        "| book | million messages a second | bitquote is faster by |",
+        "|---" * 3 + "|",
+        f"| {own[0]} | {own[1]:.3g} | |",
+        *(f"| {name} | {rate:.3g} | {own[1] / rate:.3g} |" for name, rate in installed),
+    ]
 
 
 def _row(cell: Mapping[str, Any], quoter: str) -> Mapping[str, Any] | None:
@@ -156,18 +190,21 @@ def _lost(suites: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Run what is asked for, add it to docs/results.json, and draw the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", default=list(SUITES), metavar="suite", help=f"among {', '.join(SUITES)}")
+    known = [*SUITES, PEERS]
+    parser.add_argument("suites", nargs="*", default=known, metavar="suite", help=f"among {', '.join(known)}")
     parser.add_argument("--output", type=Path, default=Path("runs/results"))
     options = parser.parse_args()
-    unknown = [name for name in options.suites if name not in SUITES]
+    unknown = [name for name in options.suites if name not in known]
     if unknown:
-        parser.error(f"{unknown[0]} is unknown: must be among {', '.join(SUITES)}")
+        parser.error(f"{unknown[0]} is unknown: must be among {', '.join(known)}")
     trained = (options.output / FROM_SCRATCH).is_dir() or "learned" in options.suites
     if "scenarios" in options.suites and not trained:
         parser.error(f"scenarios needs the policies of learned in {options.output}: run that suite first")
     path = DOCS / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"version": 1, "suites": {}}
-    for name in options.suites:
+    if PEERS in options.suites:
+        results[PEERS] = time_peers(options.output)
+    for name in (name for name in options.suites if name in SUITES):
         folder = run_suite(name, options.output)
         results["suites"][name] = collect(folder)
         shutil.copyfile(folder / "suite.png", DOCS / f"results_{name}.png")
