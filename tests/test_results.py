@@ -28,3 +28,14 @@ def test_a_loss_and_an_untuned_baseline_are_said():
     assert "| `bad` | −0.500 ± 0.100 | 0.01 | 20 % of paths | 2 | 10 |" in text
     assert "after correction, in: `bad` (scenarios, −0.5)" in text and "best in: `bad`" in text
     assert "GLFT itself" in text
+
+
+def test_a_pair_and_what_is_exact_have_their_lines():
+    exact = {"quoter": "policy", "objective": 1.0, "regret": 0.5, "ci_high": 0.6, "p_value": None}
+    cell = {"rows": [exact], "tuning": {"untuned": "the edge"}, "training_seeds": [1, 2], "paths": 10}
+    pair = {"cells": ["a", "b"], "training_seeds": [1, 2], "exact": True, "mean": -0.5, "high": -0.4, "p_holm": 0.03}
+    made = dict.fromkeys(("bitquote", "python", "numba", "torch", "processor", "cores"), "x")
+    suite = {"markets": {"a": cell, "b": cell}, "pairs": {"weights": pair}}
+    text = results.page({"hardware": made, "suites": {"ternary": suite}})
+    assert "| `a` | −0.500 ± 0.100 | - | - | 2 | 10 |" in text
+    assert "weights: a less b -0.500 ± 0.100 (95 %, paired over 2 training seeds; p, Holm 0.03)." in text

@@ -157,7 +157,9 @@ def _margin(name: str, cell: Mapping[str, Any]) -> str:
     often = "-" if improves is None else f"{100.0 * improves['mean']:.0f} % of paths"
     gain = f"{sign}{number(abs(row['regret']), places)} ± {number(margin, places)}"
     seeds = len(cell["training_seeds"])
-    return f"| `{name}` | {gain} | {p_value_text(row['p_holm'])} | {often} | {seeds} | {cell['paths']} |"
+    corrected = row.get("p_holm")  # none where scores are exact
+    p = "-" if corrected is None else p_value_text(corrected)
+    return f"| `{name}` | {gain} | {p} | {often} | {seeds} | {cell['paths']} |"
 
 
 def _tuning(name: str, tuning: Mapping[str, Any]) -> str:
@@ -179,10 +181,13 @@ def _lost(suites: Mapping[str, Any]) -> list[str]:
             best = max(cell["rows"], key=lambda row: -1e300 if row["objective"] is None else row["objective"])
             if best["quoter"] == "no_quote":
                 silent.append(f"`{name}`")
+    pairs = [pair for summary in suites.values() for pair in summary.get("pairs", {}).values() if pair["mean"] is not None]
+    beaten = [f"`{pair['cells'][0]}` by `{pair['cells'][1]}`" for pair in pairs if pair["high"] < 0.0]
     judged = any(_row(cell, "policy") for summary in suites.values() for cell in summary["markets"].values())
     losses = ", ".join(worse) or ("no cell" if judged else "no cell, for none has been judged here")
     return [
         f"- The policies are worse than the reference, after correction, in: {losses}.",
+        *([f"- Of two cells compared with each other, the first is beaten: {', '.join(beaten)}."] if beaten else []),
         f"- Not quoting at all is best in: {', '.join(silent) or 'no cell'}.",
     ]
 
