@@ -181,8 +181,8 @@ def _lost(suites: Mapping[str, Any]) -> list[str]:
             best = max(cell["rows"], key=lambda row: -1e300 if row["objective"] is None else row["objective"])
             if best["quoter"] == "no_quote":
                 silent.append(f"`{name}`")
-    pairs = [pair for summary in suites.values() for pair in summary.get("pairs", {}).values() if pair["mean"] is not None]
-    beaten = [f"`{pair['cells'][0]}` by `{pair['cells'][1]}`" for pair in pairs if pair["high"] < 0.0]
+    pairs = [pair for summary in suites.values() for pair in summary.get("pairs", {}).values()]
+    beaten = [f"`{pair['cells'][0]}` by `{pair['cells'][1]}`" for pair in pairs if (pair["high"] or 0.0) < 0.0]
     judged = any(_row(cell, "policy") for summary in suites.values() for cell in summary["markets"].values())
     losses = ", ".join(worse) or ("no cell" if judged else "no cell, for none has been judged here")
     return [
