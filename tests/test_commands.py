@@ -525,6 +525,8 @@ def test_a_suite_of_ones_own_trains_judges_and_goes_on(capsys):
         ("cell: {a: [market=game]}", "cell is unknown: must be one of description, words, cells, seeds, pairs; did"),
         ("cells: {a: [market=game], b: []}\nseeds: [1]\npairs: {c: [a, b]}", "['a', 'b']: must be two of the cells"),
         ("cells: {a: [market=game]}\nseeds: [1, 2]\npairs: {c: [a, z]}", "['a', 'z']: must be two of the cells"),
+        ("cells: {a: [market=game]}\nseeds: [1, 2]\npairs: {c: [[a], {b: 1}]}", "must be two of the cells"),
+        ("cells: {1: [market=game], 2: [market=calm]}\nseeds: [1, 2]\npairs: {c: [1, 2]}", "be cells of one market"),
         ("cells: {a: [market=game], b: [market=calm]}\nseeds: [1, 2]\npairs: {c: [a, b]}", "be cells of one market"),
         ("cells: {a: [market=game, benchmark.path=3]}", "unknown key 'benchmark.path'"),
     ],

@@ -51,6 +51,15 @@ def test_what_is_too_old_is_a_fault(capsys, monkeypatch):
     assert said["verdict"] == "a run would break: see numba, scipy"
 
 
+def test_a_checkout_that_is_not_installed_is_no_fault(capsys, monkeypatch):
+    def absent(package):
+        raise module.PackageNotFoundError(package)
+
+    monkeypatch.setattr(module, "requires", absent)
+    said = report(capsys, 0)
+    assert said["numpy"] and said["verdict"] == "all is well"
+
+
 def test_kernels_that_cannot_be_taken_are_a_fault(capsys, monkeypatch):
     monkeypatch.setenv("BITQUOTE_KERNELS", "fast")
     said = report(capsys, 1)

@@ -102,7 +102,11 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, processor, curr
 
 def _needed() -> dict[str, SpecifierSet]:
     """The packages that bitquote cannot do without, with the versions that it takes."""
-    asked = [Requirement(text) for text in requires("bitquote") or ()]
+    try:
+        texts = requires("bitquote") or ()
+    except PackageNotFoundError:  # a checkout that was not installed: any version has to do
+        texts = SHOWN
+    asked = [Requirement(text) for text in texts]
     return {one.name: one.specifier for one in asked if one.marker is None}
 
 

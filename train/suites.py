@@ -87,13 +87,19 @@ def read_suite(name: str) -> Suite:
         require_integer(f"{path}: seeds", seed, 0, LARGEST_SEED)
     require(len(set(seeds)) == len(seeds), f"{path}: seeds", seeds, "different ones")
     common = _words(path, "words", node.get("words", []))
-    pairs = node.get("pairs", {})
-    require(isinstance(pairs, dict), f"{path}: pairs", pairs, "names with two cells each")
-    for pair in pairs.values():
-        good = isinstance(pair, list) and len(set(pair)) == 2 and set(pair) <= cells.keys() and len(seeds) > 1
-        require(good, f"{path}: pairs", pair, "two of the cells, with two seeds or more")
     complete = {str(cell): [*common, *_words(path, f"cells.{cell}", own)] for cell, own in cells.items()}
-    return Suite(complete, seeds, pairs)
+    return Suite(complete, seeds, _pairs(path, node.get("pairs", {}), complete, seeds))
+
+
+def _pairs(path: Path, pairs: Any, cells: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, list[str]]:
+    require(isinstance(pairs, dict), f"{path}: pairs", pairs, "names with two cells each")
+    checked = {}
+    for name, pair in pairs.items():
+        two = [str(cell) for cell in pair] if isinstance(pair, list) else []
+        good = len(two) == len(set(two)) == 2 and set(two) <= cells.keys() and len(seeds) > 1
+        require(good, f"{path}: pairs", pair, "two of the cells, with two seeds or more")
+        checked[str(name)] = two
+    return checked
 
 
 def _words(path: Path, name: str, words: Any) -> list[str]:
@@ -295,7 +301,7 @@ def _correct(summary: Mapping[str, Any]) -> None:
     rows = [row for market in summary["markets"].values() for row in market["rows"]]
     policies = {row["quoter"] for row in rows if row["quoter"].startswith("policy")}
     families = [[row for row in rows if row["quoter"] == name] for name in policies]
-    for family in [*families, list(summary.get("pairs", {}).values())]:
+    for family in [*families, list(summary["pairs"].values())]:
         own = [row for row in family if row["p_value"] is not None]
         for row, value in zip(own, holm([row["p_value"] for row in own]), strict=True):
             row["p_holm"] = float(value)
