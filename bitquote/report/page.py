@@ -159,7 +159,7 @@ def _margin(market: Mapping[str, Any], policy: str) -> tuple[Cell, Cell]:
     p, better = row.get("p_holm"), row["regret"] < 0.0
     sure = p is not None and p < 0.05 and better
     margin = regret_text({**row, "regret": -row["regret"]}, decimals_for([row["regret"]], 3))
-    return Cell(margin, sure), Cell(MISSING if p is None else p_value_text(p), sure)
+    return Cell(margin, sure), Cell(p_value_text(p), sure)
 
 
 def _pooled(result: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bitquote.evaluation.attribution import PARTS
 from bitquote.report.figures import PART_COLOURS
-from bitquote.report.numbers import MISSING, decimals_for, number
+from bitquote.report.numbers import decimals_for, number
 from bitquote.report.table import p_value_text
 
 SHOWN = (
@@ -50,7 +50,7 @@ def _margins(summary: Mapping[str, Any], quoter: str) -> Table:
         style = "bold" if corrected is not None and corrected < 0.05 else None
         table.add_row(
             name, number(-row["regret"], places), "± " + number(margin, places),
-            MISSING if corrected is None else p_value_text(corrected),
+            p_value_text(corrected),
             "-" if improves is None else f"{100.0 * improves['mean']:.0f} % of paths", style=style,
         )  # fmt: skip
     return table

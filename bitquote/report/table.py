@@ -156,7 +156,7 @@ def table_columns(rows: Sequence[dict[str, Any]], result: Mapping[str, Any]) -> 
         Column("quoter", names, 99),
         Column("objective", [number(row["objective"], money) for row in rows], 98),
         Column("regret", [regret_text(row, money) for row in rows], 97),
-        Column("p", [_p_value(row.get("p_value")) for row in rows], 12),
+        Column("p", [p_value_text(row.get("p_value")) for row in rows], 12),
         Column("improves", [_probability(row.get("probability_of_improvement")) for row in rows], 11),
         column("gap %", lambda row: _times(row["normalised_gap"], 100.0), 96),
         column("profit", lambda row: row["mean_profit"], 90, 5),
@@ -182,13 +182,11 @@ def regret_text(row: Mapping[str, Any], places: int) -> str:
     return f"{text} ± {number(0.5 * (row['ci_high'] - row['ci_low']), places)}"
 
 
-def p_value_text(value: float) -> str:
+def p_value_text(value: float | None) -> str:
     """A p-value; how far below 0.0001 it is, nobody knows."""
+    if value is None:
+        return MISSING
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
-
-
-def _p_value(value: float | None) -> str:
-    return MISSING if value is None else p_value_text(value)
 
 
 def _probability(interval: dict[str, float] | None) -> str:

@@ -157,8 +157,7 @@ def _margin(name: str, cell: Mapping[str, Any]) -> str:
     often = "-" if improves is None else f"{100.0 * improves['mean']:.0f} % of paths"
     gain = f"{sign}{number(abs(row['regret']), places)} ± {number(margin, places)}"
     seeds = len(cell["training_seeds"])
-    corrected = row.get("p_holm")  # none where scores are exact
-    p = "-" if corrected is None else p_value_text(corrected)
+    p = p_value_text(row.get("p_holm"))  # none where scores are exact
     return f"| `{name}` | {gain} | {p} | {often} | {seeds} | {cell['paths']} |"
 
 
